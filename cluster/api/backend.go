@@ -1,0 +1,93 @@
+package api
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+
+	"dyad/eventlog"
+	"dyad/projections"
+	"dyad/projections/audit"
+)
+
+// Caller is who asks, as the transport established it.
+type Caller struct {
+	Actor   eventlog.Actor
+	Address netip.Addr // zero on the unix socket
+}
+
+// Backend is what the API serves. The agent implements it. Errors that are
+// *Error keep their class; *projections.Refusal becomes class refused;
+// eventlog.ErrUnavailable becomes unavailable; anything else failed.
+type Backend interface {
+	// Status is this node's own.
+	Status(ctx context.Context) Status
+	// ClusterStatus is every node's: one node's error never hides another's.
+	ClusterStatus(ctx context.Context) []NodeStatus
+	// State is the newest folded state.
+	State() projections.State
+	// Execute decides a command, appends its events, and waits as asked.
+	Execute(ctx context.Context, who Caller, r Request) (Result, error)
+	// Announcements are this node's (cluster false) or every node's.
+	Announcements(ctx context.Context, cluster bool) []NodeAnnouncements
+	// Events answers a query over the log, oldest first. The facts that still
+	// wait in this node's journal are not part of it.
+	Events(ctx context.Context, q audit.Query) ([]eventlog.Envelope, error)
+	// FollowEvents delivers what matches q, from q.After on, until ctx ends.
+	FollowEvents(ctx context.Context, q audit.Query) iter.Seq2[eventlog.Envelope, error]
+	// Explain says why an address is announced or not.
+	Explain(ctx context.Context, a netip.Addr) (Explanation, error)
+	// RecordFact puts a drill's fact into this node's journal.
+	RecordFact(ctx context.Context, who Caller, f FactRequest) error
+	// Join admits a second node. Only asked with the cluster key.
+	Join(ctx context.Context, r JoinRequest) (JoinResponse, error)
+}
+
+// NodeAnnouncements are one node's announcements, or why they are not known.
+type NodeAnnouncements struct {
+	Node  string                     `json:"node"`
+	Error string                     `json:"error,omitempty"`
+	Items []projections.Announcement `json:"items"`
+}
+
+// FactRequest asks to record a fact; types drill.started and drill.ended only.
+type FactRequest struct {
+	Type        eventlog.Type         `json:"type"`
+	Correlation string                `json:"correlation,omitempty"`
+	Reason      string                `json:"reason,omitempty"`
+	Data        eventlog.DrillPayload `json:"data"`
+}
+
+// JoinRequest is a node that wants to join.
+type JoinRequest struct {
+	Node eventlog.Node `json:"node"`
+	// PeerURL is where its etcd member will listen for the other member.
+	PeerURL string `json:"peer_url"`
+}
+
+// JoinResponse is what a joining node needs to start.
+type JoinResponse struct {
+	Cluster string         `json:"cluster"`
+	Epoch   eventlog.Epoch `json:"epoch"`
+	// Members maps every etcd member's name to its peer URL, the new one too.
+	Members map[string]string `json:"members"`
+	// Nodes are the gossip addresses to join, host:port.
+	Gossip []string `json:"gossip"`
+}
+
+// Routes, all below /v1. GET unless noted; lists answer {"items": […]}.
+const (
+	PathStatus        = "/v1/status"        // ?scope=node|cluster (default cluster) → {items: []NodeStatus}
+	PathCommand       = "/v1/command"       // POST Request → Result
+	PathSwitches      = "/v1/switches"      // []SwitchView
+	PathPeers         = "/v1/peers"         // []eventlog.Peer
+	PathPools         = "/v1/pools"         // []PoolView
+	PathServices      = "/v1/services"      // []eventlog.Service
+	PathNodes         = "/v1/nodes"         // []eventlog.Node
+	PathAnnouncements = "/v1/announcements" // ?scope → []NodeAnnouncements
+	PathEvents        = "/v1/events"        // ?after,since,until,type,stream,actor,node,class,correlation,limit → []eventlog.Public
+	PathEventsFollow  = "/v1/events/follow" // the same query → application/x-ndjson of eventlog.Public
+	PathExplain       = "/v1/explain"       // /{address} → Explanation
+	PathFacts         = "/v1/facts"         // POST FactRequest
+	PathJoin          = "/v1/join"          // POST JoinRequest → JoinResponse; cluster key only
+)

@@ -1,0 +1,114 @@
+package eventlog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// hashLen is the length of a SHA-256 in hex.
+const hashLen = 2 * sha256.Size
+
+// Seal gives a draft its place behind head and chains it there. now is the time
+// of recording. The returned envelope's Hash is set, and so are its stored
+// bytes.
+func Seal(head Head, epoch Epoch, streamRev uint64, now time.Time, d Draft) (Envelope, error) {
+	e := Envelope{
+		Seq: head.Seq + 1, Epoch: epoch, StreamRev: streamRev,
+		Time: now.UTC().Round(0), Draft: d, PrevHash: head.Hash,
+	}
+	if e.Version == 0 {
+		e.Version = 1
+	}
+	if !e.ObservedAt.IsZero() {
+		e.ObservedAt = e.ObservedAt.UTC().Round(0)
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		return Envelope{}, fmt.Errorf("encode %s for %s: %w", d.Type, d.Stream, err)
+	}
+	sum := sha256.Sum256(body)
+	e.Hash = hex.EncodeToString(sum[:])
+	e.stored = append(append([]byte(e.Hash), ' '), body...)
+	return e, nil
+}
+
+// Encode returns the stored form: the SHA-256 of the body in hex, a space, and
+// the body in JSON. Everything can be checked with sha256sum and a text tool.
+// An envelope that was decoded gives back the bytes it was decoded from, so a
+// field that only a newer release knows is never lost.
+func Encode(e Envelope) ([]byte, error) {
+	if e.stored == nil {
+		return nil, errors.New("the envelope was not sealed or decoded")
+	}
+	return bytes.Clone(e.stored), nil
+}
+
+// Decode reads the stored form and checks the hash of the body. Unknown fields
+// and unknown types are kept. It does not check the chain; see [Verify].
+func Decode(b []byte) (Envelope, error) {
+	if len(b) < hashLen+2 || b[hashLen] != ' ' {
+		return Envelope{}, fmt.Errorf("%w: %d bytes, no hash in front", ErrCorrupt, len(b))
+	}
+	want, body := string(b[:hashLen]), b[hashLen+1:]
+	sum := sha256.Sum256(body)
+	if got := hex.EncodeToString(sum[:]); got != want {
+		return Envelope{}, fmt.Errorf("%w: body hashes to %s, stored hash is %s", ErrCorrupt, got, want)
+	}
+	var e Envelope
+	if err := json.Unmarshal(body, &e); err != nil {
+		return Envelope{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	e.Hash, e.stored = want, bytes.Clone(b)
+	return e, nil
+}
+
+// Verify checks that next follows head: contiguous, chained, and of an epoch
+// that does not go back.
+func Verify(head Head, next Envelope) error {
+	switch {
+	case next.Seq != head.Seq+1:
+		return fmt.Errorf("%w: event %d follows %d", ErrGap, next.Seq, head.Seq)
+	case next.PrevHash != head.Hash:
+		return fmt.Errorf("%w: event %d names %.12s as the hash before it, which is %.12s",
+			ErrCorrupt, next.Seq, next.PrevHash, head.Hash)
+	case next.Epoch < head.Epoch:
+		return fmt.Errorf("%w: event %d has epoch %d after epoch %d", ErrCorrupt, next.Seq, next.Epoch, head.Epoch)
+	}
+	return nil
+}
+
+// HeadOf is the head of a log that ends with e.
+func HeadOf(e Envelope) Head { return Head{Seq: e.Seq, Hash: e.Hash, Epoch: e.Epoch} }
+
+// MarshalJSON shows the envelope with its hash. It is the public form (API,
+// -o json), not the stored one; see [Encode].
+func (e Public) MarshalJSON() ([]byte, error) {
+	type plain Envelope
+	return json.Marshal(struct {
+		plain
+		Hash string `json:"hash"`
+	}{plain(e), e.Hash})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (e *Public) UnmarshalJSON(b []byte) error {
+	type plain Envelope
+	var v struct {
+		plain
+		Hash string `json:"hash"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	*e = Public(v.plain)
+	e.Hash = v.Hash
+	return nil
+}
+
+// Public is an [Envelope] as it is shown to users: with the hash in the JSON.
+type Public Envelope

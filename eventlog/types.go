@@ -1,0 +1,79 @@
+package eventlog
+
+import "slices"
+
+// Type is the wire name of an event. Wire names are never renamed or reused;
+// a new meaning gets a new name or a higher payload version.
+type Type string
+
+// Class separates events that need the log's total order from those that do
+// not.
+type Class string
+
+// The two classes of event.
+const (
+	Intent Class = "intent"
+	Fact   Class = "fact"
+)
+
+// Intents: what the cluster should do from here on.
+const (
+	TypeEpochStarted   Type = "epoch.started"
+	TypeNodeJoined     Type = "node.joined"
+	TypeNodeRemoved    Type = "node.removed"
+	TypeNodeDrained    Type = "node.drained"
+	TypeNodeUndrained  Type = "node.undrained"
+	TypeSwitchDeclared Type = "switch.declared"
+	TypeSwitchRemoved  Type = "switch.removed"
+	TypePeerSet        Type = "peer.set"
+	TypePeerRemoved    Type = "peer.removed"
+	TypePoolSet        Type = "pool.set"
+	TypePoolRemoved    Type = "pool.removed"
+	TypeServiceSet     Type = "service.set"
+	TypeServiceRemoved Type = "service.removed"
+)
+
+// Facts: what one node saw and did.
+const (
+	TypeAgentStarted    Type = "agent.started"
+	TypeAgentStopped    Type = "agent.stopped"
+	TypeCommandRejected Type = "command.rejected"
+	TypeSessionUp       Type = "session.up"
+	TypeSessionDown     Type = "session.down"
+	TypeNodeVerdict     Type = "node.verdict"
+	TypeStanceChanged   Type = "stance.changed"
+	TypeRoutesAnnounced Type = "routes.announced"
+	TypeServiceHealth   Type = "service.health"
+	TypeStoreDown       Type = "store.down"
+	TypeStoreUp         Type = "store.up"
+	TypeDrillStarted    Type = "drill.started"
+	TypeDrillEnded      Type = "drill.ended"
+	TypeLogOrphaned     Type = "log.orphaned"
+)
+
+var intents = []Type{
+	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
+	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
+	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
+}
+
+var facts = []Type{
+	TypeAgentStarted, TypeAgentStopped, TypeCommandRejected, TypeSessionUp, TypeSessionDown,
+	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
+	TypeStoreDown, TypeStoreUp, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
+}
+
+// Class tells whether t is an intent or a fact. A type this release does not
+// know counts as a fact: folding it changes nothing, and it is shown raw.
+func (t Type) Class() Class {
+	if slices.Contains(intents, t) {
+		return Intent
+	}
+	return Fact
+}
+
+// Known tells whether this release knows the type.
+func (t Type) Known() bool { return slices.Contains(intents, t) || slices.Contains(facts, t) }
+
+// Types lists every type this release knows, intents first.
+func Types() []Type { return append(slices.Clone(intents), facts...) }

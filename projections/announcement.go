@@ -1,0 +1,64 @@
+package projections
+
+import (
+	"net/netip"
+)
+
+// Protocol is how an address is announced.
+type Protocol string
+
+// The protocols.
+const (
+	BGP Protocol = "bgp"
+	ARP Protocol = "arp" // IPv4 on a switch without peers
+	NDP Protocol = "ndp" // IPv6 on a switch without peers
+)
+
+// Rung is a step of the preference ladder. All attributes of a rung move
+// together, because whichever the router compares first decides.
+type Rung string
+
+// The rungs.
+const (
+	P0 Rung = "P0" // survivor
+	P1 Rung = "P1" // normal
+	P2 Rung = "P2" // draining, stepping down, not in sync
+)
+
+// Origin values of RFC 4271 section 5.1.1.
+const (
+	OriginIGP        uint8 = 0
+	OriginIncomplete uint8 = 2
+)
+
+// GracefulShutdown is the well-known community of RFC 8326.
+const GracefulShutdown uint32 = 65535 << 16
+
+// Attributes are the BGP path attributes of one announcement.
+type Attributes struct {
+	Origin      uint8    `json:"origin"`
+	Prepend     int      `json:"prepend"` // own ASN this many times more
+	MED         uint32   `json:"med"`
+	LocalPref   uint32   `json:"local_pref"` // sent to iBGP peers only
+	Communities []uint32 `json:"communities,omitempty"`
+}
+
+// Announcement is one address told to one neighbour (or one segment) by one
+// node, or the reason why it is not told.
+type Announcement struct {
+	Node     string       `json:"node"`
+	Service  string       `json:"service"`
+	Prefix   netip.Prefix `json:"prefix"`
+	Protocol Protocol     `json:"protocol"`
+	Switch   string       `json:"switch"`
+	Peer     netip.Addr   `json:"peer,omitzero"` // BGP only
+	// Announced is false if the address is withheld; Reason says why.
+	Announced  bool       `json:"announced"`
+	Rung       Rung       `json:"rung,omitempty"`
+	Attributes Attributes `json:"attributes"`
+	Reason     Reason     `json:"reason"`
+}
+
+// Announcements are what one node should tell the network: sorted by prefix,
+// then switch, then peer.
+type Announcements []Announcement

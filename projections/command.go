@@ -1,0 +1,150 @@
+package projections
+
+import (
+	"fmt"
+	"net/netip"
+
+	"dyad/eventlog"
+)
+
+// Command is something an operator, a file or an adapter wants. The commands
+// are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
+// [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
+// [DrainNode], [StartEpoch] and [Apply].
+type Command interface {
+	// Verb is the command as an operator knows it: "peer set".
+	Verb() string
+}
+
+// Meta is who wants a command, and why. It goes into every event of it.
+type Meta struct {
+	Actor       eventlog.Actor
+	Source      eventlog.Source
+	Reason      string
+	Correlation string
+	Key         string // idempotency key
+}
+
+type (
+	// SetPeer adds a BGP peer or changes one. Numbers are wide so that values
+	// out of range can be refused with their text. HoldTime nil means 90 s.
+	SetPeer struct {
+		Switch   string     `json:"switch"`
+		Address  netip.Addr `json:"address"`
+		PeerASN  int64      `json:"peer_asn"`
+		SelfASN  int64      `json:"self_asn"`
+		HoldTime *int64     `json:"hold_time_s,omitempty"`
+		// New refuses to change a peer that exists.
+		New bool `json:"new,omitempty"`
+	}
+	// RemovePeer removes a peer.
+	RemovePeer struct {
+		Switch  string     `json:"switch"`
+		Address netip.Addr `json:"address"`
+	}
+	// SetPool adds a pool or changes one. A change may not orphan an address
+	// in use.
+	SetPool struct {
+		Name   string           `json:"name"`
+		Ranges []eventlog.Range `json:"ranges"`
+		Switch string           `json:"switch,omitempty"`
+		Manual bool             `json:"manual,omitempty"`
+		New    bool             `json:"new,omitempty"`
+	}
+	// RemovePool removes a pool nobody uses.
+	RemovePool struct {
+		Name string `json:"name"`
+	}
+	// SetService adds a service or changes one. Addresses stay as they are
+	// unless the pool or an explicit address asks for others.
+	SetService struct {
+		Name      string             `json:"name"`
+		Pool      string             `json:"pool,omitempty"` // empty: any pool that is not manual
+		Addresses []netip.Addr       `json:"addresses,omitempty"`
+		Family    string             `json:"family,omitempty"` // ipv4 (default where the pool has it), ipv6, dual
+		Placement eventlog.Placement `json:"placement,omitempty"`
+		Prefer    string             `json:"prefer,omitempty"` // node; empty: balanced
+		Check     *eventlog.Check    `json:"check,omitempty"`
+		New       bool               `json:"new,omitempty"`
+	}
+	// RemoveService removes a service and frees its addresses.
+	RemoveService struct {
+		Name string `json:"name"`
+	}
+	// DeclareSwitch adds a switch, or changes its roles and ports. Ports are
+	// merged by node: a node declares its own and leaves the other's alone.
+	DeclareSwitch struct {
+		Switch eventlog.Switch `json:"switch"`
+	}
+	// RemoveSwitch removes a switch without peers.
+	RemoveSwitch struct {
+		Name string `json:"name"`
+	}
+	// JoinNode adds a node, or updates its addresses.
+	JoinNode struct {
+		Node eventlog.Node `json:"node"`
+	}
+	// RemoveNode removes a node.
+	RemoveNode struct {
+		Name string `json:"name"`
+	}
+	// DrainNode makes a node step down (On) or come back.
+	DrainNode struct {
+		Node string `json:"node"`
+		On   bool   `json:"on"`
+	}
+	// StartEpoch records a change of the set of writers.
+	StartEpoch struct {
+		Epoch   eventlog.Epoch `json:"epoch"`
+		Mode    string         `json:"mode"`
+		Writers []string       `json:"writers"`
+		Cluster string         `json:"cluster,omitempty"`
+	}
+	// Apply does several commands as one: all or none.
+	Apply struct {
+		Commands []Command `json:"commands"`
+	}
+)
+
+// Verbs of the commands.
+func (SetPeer) Verb() string       { return "peer set" }
+func (RemovePeer) Verb() string    { return "peer remove" }
+func (SetPool) Verb() string       { return "pool set" }
+func (RemovePool) Verb() string    { return "pool remove" }
+func (SetService) Verb() string    { return "service set" }
+func (RemoveService) Verb() string { return "service remove" }
+func (DeclareSwitch) Verb() string { return "switch set" }
+func (RemoveSwitch) Verb() string  { return "switch remove" }
+func (JoinNode) Verb() string      { return "node join" }
+func (RemoveNode) Verb() string    { return "node remove" }
+func (StartEpoch) Verb() string    { return "epoch start" }
+func (Apply) Verb() string         { return "apply" }
+
+// Verb tells the two directions apart.
+func (c DrainNode) Verb() string {
+	if c.On {
+		return "node drain"
+	}
+	return "node undrain"
+}
+
+// Refusal is a rule's answer to a command: what was refused, why, and the
+// command or value that fixes it.
+type Refusal struct {
+	Code string `json:"code"` // stable, such as asn-range
+	What string `json:"what"`
+	Why  string `json:"why"`
+	Fix  string `json:"fix"`
+}
+
+func (r *Refusal) Error() string {
+	s := fmt.Sprintf("%s: %s", r.What, r.Why)
+	if r.Fix != "" {
+		s += "\n  try: " + r.Fix
+	}
+	return s
+}
+
+func refuse(code, what, fix, why string, args ...any) error {
+	return &Refusal{Code: code, What: what, Why: fmt.Sprintf(why, args...), Fix: fix}
+}

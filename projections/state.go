@@ -1,0 +1,44 @@
+package projections
+
+import (
+	"net/netip"
+
+	"dyad/eventlog"
+)
+
+// PeerKey identifies a peer: the same address may be a peer on two switches.
+type PeerKey struct {
+	Switch  string
+	Address netip.Addr
+}
+
+// Compare orders keys by switch, then address.
+func (k PeerKey) Compare(o PeerKey) int {
+	if k.Switch != o.Switch {
+		if k.Switch < o.Switch {
+			return -1
+		}
+		return 1
+	}
+	return k.Address.Compare(o.Address)
+}
+
+// State is everything the log says, folded up to Head. It is a value: [Fold]
+// returns a new one and leaves the old one as it was, so a State may be read
+// by any number of goroutines.
+//
+// Invariant: the maps of a State are never written after Fold returned it.
+type State struct {
+	Head     eventlog.Head
+	Cluster  string
+	Mode     string
+	Writers  []string
+	Nodes    map[string]eventlog.Node
+	Drained  map[string]bool
+	Switches map[string]eventlog.Switch
+	Peers    map[PeerKey]eventlog.Peer
+	Pools    map[string]eventlog.Pool
+	Services map[string]eventlog.Service
+	// Taken maps every allocated address to the service that has it.
+	Taken map[netip.Addr]string
+}
