@@ -1,7 +1,9 @@
 package projections
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"dyad/eventlog"
 )
@@ -41,4 +43,36 @@ type State struct {
 	Services map[string]eventlog.Service
 	// Taken maps every allocated address to the service that has it.
 	Taken map[netip.Addr]string
+	// Skipped counts intents whose payload could not be read.
+	Skipped int
+}
+
+// NodeNames returns the names of all nodes, sorted.
+func (s State) NodeNames() []string { return slices.Sorted(maps.Keys(s.Nodes)) }
+
+// PeerKeys returns the keys of all peers, sorted by switch and address.
+func (s State) PeerKeys() []PeerKey {
+	return slices.SortedFunc(maps.Keys(s.Peers), PeerKey.Compare)
+}
+
+// PeersOn returns the peers of one switch, sorted by address.
+func (s State) PeersOn(name string) []eventlog.Peer {
+	var out []eventlog.Peer
+	for _, k := range s.PeerKeys() {
+		if k.Switch == name {
+			out = append(out, s.Peers[k])
+		}
+	}
+	return out
+}
+
+// Used counts the addresses of a pool that services have, and those services.
+func (s State) Used(pool string) (addresses, services int) {
+	for _, v := range s.Services {
+		if v.Pool == pool {
+			addresses += len(v.Addresses)
+			services++
+		}
+	}
+	return addresses, services
 }
