@@ -103,7 +103,7 @@ func (f *folder) removePeer(c RemovePeer) ([]eventlog.Draft, error) {
 	if _, ok := f.s.Switches[c.Switch]; !ok {
 		return nil, f.unknownSwitch(c.Switch)
 	}
-	old, ok := f.s.Peers[PeerKey{c.Switch, c.Address}]
+	old, ok := f.s.Peers[PeerKey(c)]
 	if !ok {
 		return nil, refuse("peer-unknown", fmt.Sprintf("peer %s on %s", c.Address, c.Switch), "dyad peer list",
 			"there is no such peer")
