@@ -42,11 +42,15 @@ func Explain(s State, v View, a netip.Addr) (lines []string, service, pool strin
 			continue
 		}
 		anns = append(anns, an)
-		if an.Announced {
-			lines = append(lines, fmt.Sprintf("%s announces it to %s at %s: %s", v.Self, an.Peer, an.Rung, an.Reason.Text))
-		} else {
-			lines = append(lines, fmt.Sprintf("%s withholds it on %s: %s", v.Self, an.Switch, an.Reason.Text))
-		}
+		lines = append(lines, Describe(an))
 	}
 	return slices.Clip(lines), service, pool, anns
+}
+
+// Describe puts an announcement into one sentence.
+func Describe(a Announcement) string {
+	if a.Announced {
+		return fmt.Sprintf("%s announces it to %s at %s: %s", a.Node, a.Peer, a.Rung, a.Reason.Text)
+	}
+	return fmt.Sprintf("%s withholds it on %s: %s", a.Node, a.Switch, a.Reason.Text)
 }

@@ -1,0 +1,225 @@
+package cluster
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/eventlog"
+	"dyad/failover"
+	"dyad/projections"
+	"dyad/speaker"
+)
+
+// Bounds of the agent's queues.
+const (
+	maxInputs   = 4096 // sensor readings not yet seen by the loop
+	maxBatches  = 8    // log batches not yet folded
+	maxCommands = 1024 // intents waiting for the appender
+)
+
+// Agent is one node's control loop. Make it with [New], run it with Run.
+type Agent struct {
+	p       Parts
+	started time.Time
+
+	inputs  chan stamped
+	steps   chan logStep
+	done    chan wishDone
+	stop    chan struct{} // closed when a planned stop begins
+	quiet   chan struct{} // closed when the loop is to withdraw everything
+	snap    atomic.Pointer[Snapshot]
+	changed *signal // pulses after every new snapshot
+
+	rec      *recorder
+	appender *appender
+	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
+	rc       *speaker.Reconciler
+
+	// Owned by the loop goroutine.
+	machine   *failover.Machine
+	state     projections.State
+	view      projections.View
+	synced    bool
+	holding   bool // the fold is incomplete; see announce
+	startHead eventlog.Head
+	reports   map[string]failover.Report
+	timeline  map[string]api.Timeline
+	gen       uint64
+	genRung   projections.Rung
+	genAt     time.Time
+	genSilent []string // nodes whose takeover this generation announces
+	keys      *recentKeys
+	addresses *latest[[]netip.Addr]
+	services  *latest[map[string]eventlog.Service]
+	saver     *latest[projections.State]
+}
+
+// stamped is an input with the time it was seen, which is what a fact records.
+type stamped struct {
+	at time.Time
+	in failover.Input
+}
+
+// logStep is what the follower hands the loop: more events, or the order to
+// fold anew because the log does not continue what was folded.
+type logStep struct {
+	events []eventlog.Envelope
+	anew   bool
+}
+
+// wishDone reports what became of a wish.
+type wishDone struct {
+	gen    uint64
+	change speaker.Change
+	at     time.Time
+	err    error
+}
+
+// Snapshot is what the loop shows to everybody else. It is never written after
+// it was published.
+type Snapshot struct {
+	State         projections.State
+	View          projections.View
+	Announcements projections.Announcements
+	Synced        bool
+	Reports       map[string]failover.Report
+	Timeline      map[string]api.Timeline
+	Generation    uint64
+	Done          uint64 // the newest generation the speaker has
+	SpeakerError  string
+}
+
+// New prepares an agent; nothing runs until Run.
+func New(p Parts) *Agent {
+	now := p.Now()
+	a := &Agent{
+		p: p, started: now,
+		inputs:  make(chan stamped, maxInputs),
+		steps:   make(chan logStep, maxBatches),
+		done:    make(chan wishDone, maxBatches),
+		stop:    make(chan struct{}),
+		quiet:   make(chan struct{}),
+		changed: newSignal(),
+		machine: failover.New(machineConfig(p), now),
+		reports: map[string]failover.Report{}, timeline: map[string]api.Timeline{},
+		keys:      newRecentKeys(),
+		addresses: newLatest[[]netip.Addr](), services: newLatest[map[string]eventlog.Service](),
+		saver: newLatest[projections.State](),
+	}
+	a.rec = newRecorder(a)
+	a.appender = newAppender(a)
+	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
+	return a
+}
+
+func machineConfig(p Parts) failover.Config {
+	f := p.Config.Failover
+	return failover.Config{
+		Self: p.Config.Node, Boot: p.Boot,
+		FailbackDelay: f.FailbackDelay.Std(), FailbackMax: f.FailbackMax.Std(), FlapWindow: f.FlapWindow.Std(),
+	}
+}
+
+// Snapshot returns what the loop last published.
+func (a *Agent) Snapshot() *Snapshot { return a.snap.Load() }
+
+// Emit hands the loop what a sensor saw. It is safe from any goroutine, and
+// blocks only if maxInputs readings wait already.
+func (a *Agent) Emit(in failover.Input) {
+	select {
+	case a.inputs <- stamped{a.p.Now(), in}:
+	case <-a.quiet:
+	}
+}
+
+// Run runs the agent until ctx ends, then stops as planned: it steps down, lets
+// the other node take over, withdraws, and returns when every goroutine it
+// started has ended.
+func (a *Agent) Run(ctx context.Context) error {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	a.loadCheckpoint()
+	a.p.Speaker.Notify(a.onSession)
+	a.rc = speaker.NewReconciler(a.p.Speaker, speaker.Options{OnDone: a.onDone, Log: a.p.Logger})
+
+	var wg sync.WaitGroup
+	spawn := func(f func(context.Context)) { wg.Go(func() { f(work) }) }
+	loopDone := make(chan struct{})
+	wg.Go(func() { defer close(loopDone); a.loop(work) })
+	spawn(a.follow)
+	spawn(a.rec.run)
+	spawn(a.rec.copy)
+	spawn(a.appender.run)
+	spawn(a.bootstrap)
+	spawn(func(ctx context.Context) { a.keepAddresses(ctx) })
+	spawn(func(ctx context.Context) { a.keepChecks(ctx) })
+	spawn(func(ctx context.Context) { a.keepCheckpoint(ctx) })
+	a.rec.fact(failover.Fact{
+		Type: eventlog.TypeAgentStarted, Stream: "agent/" + a.p.Config.Node, At: a.p.Now(),
+		Data: eventlog.AgentPayload{Version: a.p.Version, PID: a.p.PID},
+	})
+
+	<-ctx.Done()
+	a.plannedStop(work)
+	cancel()
+	<-loopDone
+	wg.Wait()
+	end, done := context.WithTimeout(context.Background(), stopBound)
+	defer done()
+	err := a.rc.Close(end)
+	if s := a.Snapshot(); s.Synced {
+		if serr := a.p.Checkpoint.Save(end, s.State); serr != nil && err == nil {
+			err = serr
+		}
+	}
+	return err
+}
+
+// loadCheckpoint starts from the last state this node folded, so that it
+// announces at once, with or without a log.
+func (a *Agent) loadCheckpoint() {
+	s, ok, err := a.p.Checkpoint.Load()
+	if err != nil {
+		a.p.Logger.Warn("the checkpoint can't be read; folding the log from its start",
+			"event", "checkpoint.unreadable", "reason", err)
+		return
+	}
+	if ok {
+		a.state, a.startHead = s, s.Head
+	}
+	a.holding = !ok
+}
+
+// onSession is called by the speaker.
+func (a *Agent) onSession(s speaker.Session) {
+	up := s.State == speaker.Established
+	t := eventlog.TypeSessionDown
+	if up {
+		t = eventlog.TypeSessionUp
+	}
+	a.rec.fact(failover.Fact{
+		Type: t, Stream: "session/" + a.p.Config.Node + "/" + s.Peer.String(), At: a.p.Now(),
+		Data: eventlog.SessionPayload{Peer: s.Peer, HoldTime: s.HoldTime, Why: s.LastError},
+	})
+	a.Emit(failover.Session{Peer: s.Peer, Established: up})
+}
+
+// onDone is called by the reconciler.
+func (a *Agent) onDone(gen uint64, c speaker.Change, at time.Time, err error) {
+	select {
+	case a.done <- wishDone{gen, c, at, err}:
+	case <-a.quiet:
+	}
+}
+
+// peerNames lists the other nodes.
+func (a *Agent) peerNames(s projections.State) []string {
+	return slices.DeleteFunc(s.NodeNames(), func(n string) bool { return n == a.p.Config.Node })
+}
+
+func (a *Agent) setConfigRefused(r *projections.Refusal) { a.refused.Store(r) }

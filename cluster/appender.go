@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/eventlog"
+	"dyad/projections"
+)
+
+// Bounds of the appender.
+const (
+	// maxGroup intents share one append.
+	maxGroup = 256
+	// maxConflicts is how often a group is decided anew because another node's
+	// events came first.
+	maxConflicts = 20
+	conflictWait = 5 * time.Millisecond
+)
+
+// intent is one command on its way into the log.
+type intent struct {
+	ctx    context.Context
+	cmd    projections.Command
+	meta   projections.Meta
+	answer chan outcome // room for one
+}
+
+// outcome is what became of an intent.
+type outcome struct {
+	events []eventlog.Envelope
+	seq    eventlog.Seq
+	err    error
+}
+
+// appender decides the intents of all clients of this node in one order and
+// appends them in groups: many clients racing for the log's head would
+// otherwise spend their time losing to each other.
+type appender struct {
+	a     *Agent
+	queue chan *intent
+}
+
+func newAppender(a *Agent) *appender {
+	return &appender{a: a, queue: make(chan *intent, maxCommands)}
+}
+
+// submit waits for the outcome of a command.
+func (p *appender) submit(ctx context.Context, cmd projections.Command, meta projections.Meta) outcome {
+	in := &intent{ctx: ctx, cmd: cmd, meta: meta, answer: make(chan outcome, 1)}
+	select {
+	case p.queue <- in:
+	default:
+		return outcome{err: &api.Error{
+			Class: "unavailable", Code: "busy", What: cmd.Verb(),
+			Why: fmt.Sprintf("%d commands wait already", maxCommands), Fix: "repeat it in a moment",
+		}}
+	}
+	select {
+	case o := <-in.answer:
+		return o
+	case <-ctx.Done():
+		return outcome{err: fmt.Errorf("%w: %w", eventlog.ErrUnavailable, ctx.Err())}
+	}
+}
+
+func (p *appender) run(ctx context.Context) {
+	for {
+		select {
+		case in := <-p.queue:
+			p.group(ctx, p.gather(in))
+		case <-ctx.Done():
+			for _, in := range p.gather() {
+				in.answer <- outcome{err: fmt.Errorf("%w: the agent stops", eventlog.ErrUnavailable)}
+			}
+			return
+		}
+	}
+}
+
+func (p *appender) gather(first ...*intent) []*intent {
+	for len(first) < maxGroup {
+		select {
+		case in := <-p.queue:
+			first = append(first, in)
+		default:
+			return first
+		}
+	}
+	return first
+}
+
+// group appends a group, deciding anew whenever the log moved on.
+func (p *appender) group(ctx context.Context, group []*intent) {
+	for attempt := 0; ; attempt++ {
+		plan := p.decide(group)
+		if len(plan.drafts) == 0 {
+			plan.answerEmpty()
+			return
+		}
+		envs, err := p.append(ctx, plan)
+		var dup *eventlog.DuplicateError
+		switch {
+		case err == nil:
+			p.a.awaitFolded(ctx, envs[len(envs)-1].Seq)
+			plan.answer(envs)
+			return
+		case errors.As(err, &dup):
+			p.a.keys.add(eventlog.Envelope{Seq: dup.Seq, Draft: eventlog.Draft{Key: dup.Key}})
+		case (errors.Is(err, eventlog.ErrConflict) || errors.Is(err, eventlog.ErrEpoch)) && attempt < maxConflicts && ctx.Err() == nil:
+			p.catchUp(ctx, attempt)
+		default:
+			plan.fail(err)
+			return
+		}
+		group = plan.open()
+	}
+}
+
+// catchUp waits until this node's fold has reached the head it lost to.
+func (p *appender) catchUp(ctx context.Context, attempt int) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if h, err := p.a.p.Log.Head(ctx); err == nil {
+		p.a.awaitFolded(ctx, h.Seq)
+	}
+	if attempt > 2 {
+		pause(ctx, rand.N(conflictWait*time.Duration(attempt)))
+	}
+}
+
+// plan is a decided group.
+type plan struct {
+	head    eventlog.Head
+	drafts  []eventlog.Draft
+	intents []*intent
+	spans   [][2]int // of drafts, for each intent
+}
+
+// decide decides every intent against the newest state and the ones before it.
+// Those refused, or seen before, are answered here.
+func (p *appender) decide(group []*intent) *plan {
+	s := p.a.Snapshot().State
+	planner := projections.NewPlanner(s)
+	pl := &plan{head: s.Head}
+	for _, in := range group {
+		if err := in.ctx.Err(); err != nil {
+			in.answer <- outcome{err: fmt.Errorf("%w: %w", eventlog.ErrUnavailable, err)}
+			continue
+		}
+		if seq, seen := p.a.keys.find(in.meta.Key); seen {
+			in.answer <- p.again(in, seq)
+			continue
+		}
+		drafts, err := planner.Decide(in.cmd)
+		if err != nil {
+			in.answer <- outcome{err: err}
+			continue
+		}
+		if len(pl.drafts)+len(drafts) > eventlog.MaxBatch {
+			in.answer <- outcome{err: fmt.Errorf("%w: too many changes at once, repeat it", eventlog.ErrUnavailable)}
+			continue
+		}
+		from := len(pl.drafts)
+		for _, d := range drafts {
+			pl.drafts = append(pl.drafts, p.a.stamp(d, in.meta))
+		}
+		pl.intents, pl.spans = append(pl.intents, in), append(pl.spans, [2]int{from, len(pl.drafts)})
+	}
+	return pl
+}
+
+// stamp completes a draft with who, why and from where.
+func (a *Agent) stamp(d eventlog.Draft, m projections.Meta) eventlog.Draft {
+	d.ID, d.Actor, d.Source, d.Reason = a.p.NewID(), m.Actor, m.Source, m.Reason
+	d.Correlation, d.Key = m.Correlation, m.Key
+	return d
+}
+
+func (p *appender) append(ctx context.Context, pl *plan) ([]eventlog.Envelope, error) {
+	seq := pl.head.Seq
+	return p.a.p.Log.Append(ctx, eventlog.Batch{Drafts: pl.drafts, ExpectedHead: &seq, Epoch: pl.head.Epoch})
+}
+
+// again answers a command whose key stands in the log: with the events it led
+// to the first time.
+func (p *appender) again(in *intent, seq eventlog.Seq) outcome {
+	after := eventlog.Seq(0)
+	if seq > eventlog.MaxBatch {
+		after = seq - eventlog.MaxBatch
+	}
+	events, err := p.a.p.Log.Read(in.ctx, after, eventlog.MaxPage)
+	o := outcome{seq: seq, err: err}
+	for _, e := range events {
+		if e.Key == in.meta.Key {
+			o.events = append(o.events, e)
+		}
+	}
+	return o
+}
+
+// open lists the intents not yet answered.
+func (pl *plan) open() []*intent { return pl.intents }
+
+func (pl *plan) answer(envs []eventlog.Envelope) {
+	for i, in := range pl.intents {
+		own := envs[pl.spans[i][0]:pl.spans[i][1]]
+		seq := pl.head.Seq
+		if len(own) > 0 {
+			seq = own[len(own)-1].Seq
+		}
+		in.answer <- outcome{events: own, seq: seq}
+	}
+}
+
+func (pl *plan) answerEmpty() { pl.answer(nil) }
+
+func (pl *plan) fail(err error) {
+	for _, in := range pl.intents {
+		in.answer <- outcome{err: err}
+	}
+}

@@ -1,0 +1,293 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math/big"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/eventlog"
+	"dyad/projections"
+	"dyad/projections/audit"
+)
+
+// remoteBound bounds one question to the other node.
+const remoteBound = 2 * time.Second
+
+var _ api.Backend = (*Agent)(nil)
+
+// State implements [api.Backend].
+func (a *Agent) State() projections.State { return a.Snapshot().State }
+
+// Status implements [api.Backend].
+func (a *Agent) Status(context.Context) api.Status {
+	s := a.Snapshot()
+	st := api.Status{
+		Node: a.p.Config.Node, Version: a.p.Version, Boot: a.p.Boot, PID: a.p.PID, Started: a.started,
+		Cluster: s.State.Cluster, Mode: s.State.Mode, Head: s.State.Head, Pending: a.p.Journal.Len(),
+		View: s.View, Sessions: a.p.Speaker.Sessions(), Timeline: s.Timeline,
+		Counts: map[string]int{
+			"peers": len(s.State.Peers), "pools": len(s.State.Pools), "services": len(s.State.Services),
+			"switches": len(s.State.Switches), "nodes": len(s.State.Nodes),
+		},
+	}
+	for _, n := range s.State.NodeNames() {
+		st.Nodes = append(st.Nodes, s.State.Nodes[n])
+	}
+	for _, an := range s.Announcements {
+		if an.Announced {
+			st.Counts["announced"]++
+		} else {
+			st.Counts["withheld"]++
+		}
+	}
+	up := true
+	if a.p.Store != nil {
+		st.StorePID = a.p.Store.PID()
+		up = st.StorePID != 0
+	}
+	st.Writable, st.Why = writable(s, up)
+	st.Conditions = diagnose(a.diagnosis(s, st, up))
+	return st
+}
+
+func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
+	d := diagnosis{
+		now: a.p.Now(), self: a.p.Config.Node, snap: s, sessions: st.Sessions, journal: a.rec.whyFailing(),
+		pending: st.Pending, storeUp: up, refused: a.refused.Load(), started: a.started,
+		writeable: st.Writable, why: st.Why,
+	}
+	if a.p.Store != nil {
+		d.restarts = a.p.Store.Restarts()
+	}
+	if a.p.Addresses != nil {
+		for _, f := range a.p.Addresses.Foreign() {
+			d.foreign = append(d.foreign, f.String())
+		}
+	}
+	return d
+}
+
+// others asks every other node at once.
+func others[T any](ctx context.Context, a *Agent, ask func(context.Context, eventlog.Node) (T, error)) map[string]answer[T] {
+	s := a.Snapshot().State
+	names := a.peerNames(s)
+	out := make(map[string]answer[T], len(names))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, name := range names {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, remoteBound)
+			defer cancel()
+			v, err := ask(ctx, s.Nodes[name])
+			mu.Lock()
+			defer mu.Unlock()
+			out[name] = answer[T]{v, err}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+type answer[T any] struct {
+	v   T
+	err error
+}
+
+// ClusterStatus implements [api.Backend].
+func (a *Agent) ClusterStatus(ctx context.Context) []api.NodeStatus {
+	own := a.Status(ctx)
+	out := []api.NodeStatus{{Node: own.Node, Status: &own}}
+	for name, ans := range others(ctx, a, a.p.Peer.Status) {
+		ns := api.NodeStatus{Node: name}
+		if ans.err != nil {
+			ns.Error = ans.err.Error()
+		} else {
+			ns.Status = &ans.v
+		}
+		out = append(out, ns)
+	}
+	slices.SortFunc(out, func(x, y api.NodeStatus) int { return compareNames(x.Node, y.Node) })
+	return out
+}
+
+func compareNames(x, y string) int {
+	switch {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+// Announcements implements [api.Backend].
+func (a *Agent) Announcements(ctx context.Context, cluster bool) []api.NodeAnnouncements {
+	out := []api.NodeAnnouncements{{Node: a.p.Config.Node, Items: slices.Clone(a.Snapshot().Announcements)}}
+	if !cluster {
+		return out
+	}
+	for name, ans := range others(ctx, a, a.p.Peer.Announcements) {
+		na := api.NodeAnnouncements{Node: name, Items: ans.v}
+		if ans.err != nil {
+			na.Error = ans.err.Error()
+		}
+		out = append(out, na)
+	}
+	slices.SortFunc(out, func(x, y api.NodeAnnouncements) int { return compareNames(x.Node, y.Node) })
+	return out
+}
+
+// Events implements [api.Backend]. It reads backwards in pages until the query
+// has its fill or the log has no more.
+func (a *Agent) Events(ctx context.Context, q audit.Query) ([]eventlog.Envelope, error) {
+	head := a.Snapshot().State.Head.Seq
+	want := q.Limit
+	if want <= 0 {
+		want = audit.DefaultLimit
+	}
+	want = min(want, audit.MaxLimit)
+	var out []eventlog.Envelope
+	for end := head; end > q.After && len(out) < want; {
+		from := eventlog.Seq(0)
+		if end > eventlog.MaxPage {
+			from = end - eventlog.MaxPage
+		}
+		from = max(from, q.After)
+		page, err := a.p.Log.Read(ctx, from, int(end-from))
+		if err != nil {
+			return nil, err
+		}
+		rest := q
+		rest.Limit = want - len(out)
+		out = append(rest.Select(page), out...)
+		end = from
+	}
+	return out, nil
+}
+
+// FollowEvents implements [api.Backend].
+func (a *Agent) FollowEvents(ctx context.Context, q audit.Query) iter.Seq2[eventlog.Envelope, error] {
+	return func(yield func(eventlog.Envelope, error) bool) {
+		at := q.After
+		for {
+			next := a.changed.next()
+			head := a.Snapshot().State.Head.Seq
+			for at < head {
+				page, err := a.p.Log.Read(ctx, at, eventlog.MaxPage)
+				if err != nil {
+					yield(eventlog.Envelope{}, err)
+					return
+				}
+				if len(page) == 0 {
+					break
+				}
+				for _, e := range page {
+					at = e.Seq
+					if q.Match(e) && !yield(e, nil) {
+						return
+					}
+				}
+			}
+			select {
+			case <-next:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Explain implements [api.Backend].
+func (a *Agent) Explain(ctx context.Context, addr netip.Addr) (api.Explanation, error) {
+	s := a.Snapshot()
+	x := api.Explanation{Address: addr}
+	var own projections.Announcements
+	x.Lines, x.Service, x.Pool, own = projections.Explain(s.State, s.View, addr)
+	x.Announcements = append(x.Announcements, own...)
+	for _, na := range a.Announcements(ctx, true) {
+		if na.Node == a.p.Config.Node || x.Service == "" {
+			continue
+		}
+		if na.Error != "" {
+			x.Lines = append(x.Lines, na.Node+" does not answer: "+na.Error)
+			continue
+		}
+		for _, an := range na.Items {
+			if an.Prefix.Addr() == addr {
+				x.Announcements = append(x.Announcements, an)
+				x.Lines = append(x.Lines, projections.Describe(an))
+			}
+		}
+	}
+	if x.Service == "" {
+		return x, nil
+	}
+	events, err := a.Events(ctx, audit.Query{Streams: []string{"service/" + x.Service}, Limit: 10})
+	for _, e := range events {
+		x.Events = append(x.Events, eventlog.Public(e))
+	}
+	return x, err
+}
+
+// RecordFact implements [api.Backend].
+func (a *Agent) RecordFact(_ context.Context, who api.Caller, f api.FactRequest) error {
+	if f.Type != eventlog.TypeDrillStarted && f.Type != eventlog.TypeDrillEnded {
+		return &api.Error{
+			Class: "usage", Code: "fact-type", What: string(f.Type), Why: "only drills are recorded from outside",
+			Fix: "use drill.started or drill.ended",
+		}
+	}
+	d, err := eventlog.NewDraft(f.Type, "drill/"+f.Data.Drill, f.Data, nil)
+	if err != nil {
+		return err
+	}
+	d.ID, d.Actor, d.Source = a.p.NewID(), who.Actor, a.source("api", "")
+	d.Reason, d.Correlation, d.ObservedAt = f.Reason, f.Correlation, a.p.Now()
+	a.rec.draft(d)
+	return nil
+}
+
+// Join implements [api.Backend].
+func (a *Agent) Join(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
+	if a.p.Admit == nil {
+		return api.JoinResponse{}, errors.New("this node can't admit another")
+	}
+	if _, err := projections.Decide(a.State(), projections.JoinNode{Node: r.Node}); err != nil {
+		return api.JoinResponse{}, err
+	}
+	return a.p.Admit(ctx, r)
+}
+
+// poolView is a pool with its use.
+type poolView struct {
+	api.PoolView
+	total *big.Int
+}
+
+func (v poolView) size() (int64, bool) { return v.total.Int64(), v.total.IsInt64() }
+
+func poolViews(s projections.State) map[string]poolView {
+	out := make(map[string]poolView, len(s.Pools))
+	for name, p := range s.Pools {
+		v := poolView{PoolView: api.PoolView{Pool: p}, total: new(big.Int)}
+		for _, r := range p.Ranges {
+			v.total.Add(v.total, r.Size())
+		}
+		v.Size = v.total.String()
+		out[name] = v
+	}
+	for _, sv := range s.Services {
+		if v, ok := out[sv.Pool]; ok {
+			v.Used += len(sv.Addresses)
+			v.Users++
+			out[sv.Pool] = v
+		}
+	}
+	return out
+}

@@ -1,0 +1,215 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/eventlog"
+	"dyad/projections"
+	"dyad/speaker"
+)
+
+// diagnosis is what the health rules look at.
+type diagnosis struct {
+	now       time.Time
+	self      string
+	snap      *Snapshot
+	sessions  []speaker.Session
+	journal   string // why facts can't be journalled
+	pending   int
+	storeUp   bool
+	restarts  int
+	foreign   []string
+	refused   *projections.Refusal
+	started   time.Time
+	writeable bool
+	why       string
+}
+
+// Thresholds of the health rules.
+const (
+	sessionGrace   = 10 * time.Second // a session may take this long after a start
+	poolWarnFree   = 10               // percent
+	restartsToWarn = 3
+)
+
+// rule is one entry of the registry. The text names the command that fixes it.
+type rule struct {
+	code     string
+	severity api.Severity
+	affects  string
+	find     func(diagnosis) []string // one text for each finding
+}
+
+// registry is the one list of conditions that status, doctor, metrics and the
+// API serve.
+var registry = []rule{
+	{"log-not-writable", api.Critical, "changes are refused; announcements go on", logNotWritable},
+	{"not-synced", api.Warning, "this node announces at the last preference from its checkpoint", notSynced},
+	{"node-silent", api.Critical, "no node is left to take over if this one fails", nodeSilent},
+	{"takeover", api.Warning, "this node carries all traffic", takeover},
+	{"node-drained", api.Warning, "one node carries all traffic", drained},
+	{"single-node", api.Info, "a failure of this node stops every service", singleNode},
+	{"session-down", api.Critical, "the router does not hear this node", sessionDown},
+	{"no-peer", api.Warning, "addresses are not announced", noPeer},
+	{"check-failed", api.Warning, "the service is announced by the other node only", checkFailed},
+	{"pool-low", api.Warning, "new services may get no address", poolLow},
+	{"speaker-error", api.Critical, "the newest announcements are not out", speakerError},
+	{"store-down", api.Critical, "changes are refused; announcements go on", storeDown},
+	{"store-restarts", api.Warning, "changes pause at every restart", storeRestarts},
+	{"journal-failing", api.Critical, "facts are kept in memory only", journalFailing},
+	{"foreign-address", api.Warning, "dyad leaves the address alone", foreignAddress},
+	{"config-refused", api.Critical, "this node's declaration is not in the log", configRefused},
+	{"skipped-events", api.Warning, "this release could not read some events", skippedEvents},
+}
+
+// diagnose runs every rule.
+func diagnose(d diagnosis) []api.Condition {
+	var out []api.Condition
+	for _, r := range registry {
+		for _, text := range r.find(d) {
+			out = append(out, api.Condition{Code: r.code, Severity: r.severity, Text: text, Affects: r.affects})
+		}
+	}
+	return out
+}
+
+func when(ok bool, format string, args ...any) []string {
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf(format, args...)}
+}
+
+func logNotWritable(d diagnosis) []string { return when(!d.writeable, "%s", d.why) }
+
+func notSynced(d diagnosis) []string {
+	return when(!d.snap.Synced, "the log has not been read to its end since the agent started; see the log of the store")
+}
+
+func nodeSilent(d diagnosis) (out []string) {
+	for n, v := range d.snap.View.Nodes {
+		if v == projections.DeadMember || v == projections.Left {
+			out = append(out, fmt.Sprintf("%s is %s; try on %s: systemctl start dyad", n, v, n))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func takeover(d diagnosis) []string {
+	return when(d.snap.View.Stance == projections.StanceTakeover, "%s took over: %s", d.self, d.snap.View.Reason.Text)
+}
+
+func drained(d diagnosis) (out []string) {
+	for _, n := range d.snap.State.NodeNames() {
+		out = append(out, when(d.snap.State.Drained[n], "%s is drained; try: dyad node undrain %s", n, n)...)
+	}
+	return out
+}
+
+func singleNode(d diagnosis) []string {
+	return when(d.snap.Synced && len(d.snap.State.Nodes) < projections.MaxNodes, "the cluster has one node; try on the other one: dyad join ADDRESS --key-file FILE")
+}
+
+func sessionDown(d diagnosis) (out []string) {
+	if d.now.Sub(d.started) < sessionGrace {
+		return nil
+	}
+	for _, s := range d.sessions {
+		why := s.LastError
+		if why == "" {
+			why = "no answer yet"
+		}
+		out = append(out, when(s.State != speaker.Established, "the session with %s is %s: %s; try: dyad peer show %s", s.Peer, s.State, why, s.Peer)...)
+	}
+	return out
+}
+
+func noPeer(d diagnosis) (out []string) {
+	for _, a := range d.snap.Announcements {
+		if !a.Announced && slices.Contains([]string{"no-peer", "no-peer-of-family", "no-switch"}, a.Reason.Code) {
+			text := a.Reason.Text
+			if !slices.Contains(out, text) {
+				out = append(out, text)
+			}
+		}
+	}
+	return out
+}
+
+func checkFailed(d diagnosis) (out []string) {
+	for name, why := range d.snap.View.Unhealthy {
+		out = append(out, fmt.Sprintf("%s on %s: %s; try: dyad service show %s", name, d.self, why, name))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func poolLow(d diagnosis) (out []string) {
+	for name, v := range poolViews(d.snap.State) {
+		size, ok := v.size()
+		out = append(out, when(ok && size > poolWarnFree && (size-int64(v.Used))*100 < size*poolWarnFree,
+			"pool %s has %d of %d addresses left; try: dyad pool set %s with one more range", name, size-int64(v.Used), size, name)...)
+		out = append(out, when(ok && size <= poolWarnFree && size > 1 && size == int64(v.Used),
+			"pool %s is exhausted (%d addresses); try: dyad pool set %s with one more range", name, size, name)...)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func speakerError(d diagnosis) []string {
+	return when(d.snap.SpeakerError != "", "the speaker refuses the newest announcements: %s", d.snap.SpeakerError)
+}
+
+func storeDown(d diagnosis) []string {
+	return when(!d.storeUp, "the store is not running; it is started again, see the agent's log")
+}
+
+func storeRestarts(d diagnosis) []string {
+	return when(d.restarts >= restartsToWarn, "the store was restarted %d times since the agent started; see the agent's log", d.restarts)
+}
+
+func journalFailing(d diagnosis) []string {
+	return when(d.journal != "", "the journal can't be written: %s; free space in the data directory", d.journal)
+}
+
+func foreignAddress(d diagnosis) (out []string) {
+	for _, f := range d.foreign {
+		out = append(out, fmt.Sprintf("%s was on the host before dyad; remove it by hand to let dyad manage it", f))
+	}
+	return out
+}
+
+func configRefused(d diagnosis) []string {
+	if d.refused == nil {
+		return nil
+	}
+	return []string{d.refused.Error()}
+}
+
+func skippedEvents(d diagnosis) []string {
+	return when(d.snap.State.Skipped > 0, "%d events were skipped; try: install the newest dyad on both nodes", d.snap.State.Skipped)
+}
+
+// writable tells whether changes can be made now; if not, why and what to do.
+func writable(s *Snapshot, storeUp bool) (bool, string) {
+	switch {
+	case !storeUp:
+		return false, "the store is not running; it is being started again"
+	case s.State.Head.Epoch == eventlog.Epoch(0):
+		return false, "the log is empty; the node has not finished its first start"
+	case s.State.Mode == "PAIR":
+		for n, v := range s.View.Nodes {
+			if v == projections.DeadMember || v == projections.Left {
+				return false, fmt.Sprintf("the log needs both nodes, and %s is %s; start dyad on %s", n, v, n)
+			}
+		}
+	}
+	if !s.Synced {
+		return false, "the log has not been read to its end yet; wait a moment"
+	}
+	return true, ""
+}

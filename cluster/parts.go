@@ -1,0 +1,93 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/cluster/config"
+	"dyad/eventlog"
+	"dyad/failover"
+	"dyad/projections"
+	"dyad/speaker"
+)
+
+// Parts is everything an [Agent] works with. All of it is owned, and closed, by
+// whoever built it, after [Agent.Run] returned.
+type Parts struct {
+	Config  config.Config
+	Version string
+	Boot    string // changes at every start
+	PID     int
+
+	Log     eventlog.Log
+	Journal Journal
+	Speaker speaker.Speaker
+	// Addresses may be nil: then nothing is put on the host.
+	Addresses Addresses
+	Detector  Detector
+	// Checker may be nil: then every service counts as healthy.
+	Checker Checker
+	// Peer asks the other node; see [Remote].
+	Peer Remote
+	// Store tells about the embedded store; nil if there is none to supervise.
+	Store Store
+	// Checkpoint keeps the folded state between starts.
+	Checkpoint Checkpoint
+	// Admit carries out a join; nil where joining is not possible.
+	Admit func(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error)
+	// OnState is called from the loop with every new state; it must not block.
+	OnState func(projections.State)
+	// Bootstrap are commands the agent sees to as soon as it is in sync: its
+	// own node, its switches, the first epoch.
+	Bootstrap func(projections.State) []projections.Command
+
+	Now    func() time.Time
+	NewID  func() string // UUIDv7
+	Logger *slog.Logger
+}
+
+// Journal keeps facts until they stand in the log (dyad/eventlog/journal).
+type Journal interface {
+	Append(ctx context.Context, drafts ...eventlog.Draft) error
+	Pending(limit int) ([]eventlog.Draft, error)
+	MarkCopied(ctx context.Context, last eventlog.Origin) error
+	Len() int
+}
+
+// Addresses puts service addresses on the host (dyad/speaker/address).
+type Addresses interface {
+	Set(ctx context.Context, want []netip.Addr) (added, removed int, err error)
+	Foreign() []netip.Addr
+}
+
+// Detector tells the other node about this one (dyad/failover/detect).
+type Detector interface {
+	Announce(r failover.Report)
+}
+
+// Checker runs the local health checks (dyad/failover/detect).
+type Checker interface {
+	Set(ctx context.Context, services map[string]eventlog.Service)
+}
+
+// Remote asks another node's API.
+type Remote interface {
+	Status(ctx context.Context, n eventlog.Node) (api.Status, error)
+	Announcements(ctx context.Context, n eventlog.Node) ([]projections.Announcement, error)
+}
+
+// Store is the supervised child process that holds the log.
+type Store interface {
+	PID() int
+	Restarts() int
+}
+
+// Checkpoint keeps a folded state.
+type Checkpoint interface {
+	// Load returns ok false if there is none.
+	Load() (s projections.State, ok bool, err error)
+	Save(ctx context.Context, s projections.State) error
+}
