@@ -16,6 +16,10 @@ const hashLen = 2 * sha256.Size
 // Seal gives a draft its place behind head and chains it there. now is the time
 // of recording. The returned envelope's Hash is set, and so are its stored
 // bytes.
+//
+// Invariant: Seal returns exactly what [Decode] reads from the stored bytes, so
+// what an append answers never differs from what a reader sees later (raw JSON
+// is compacted, invalid UTF-8 replaced).
 func Seal(head Head, epoch Epoch, streamRev uint64, now time.Time, d Draft) (Envelope, error) {
 	e := Envelope{
 		Seq: head.Seq + 1, Epoch: epoch, StreamRev: streamRev,
@@ -29,12 +33,17 @@ func Seal(head Head, epoch Epoch, streamRev uint64, now time.Time, d Draft) (Env
 	}
 	body, err := json.Marshal(e)
 	if err != nil {
-		return Envelope{}, fmt.Errorf("encode %s for %s: %w", d.Type, d.Stream, err)
+		return Envelope{}, fmt.Errorf("%w: encode %s for %s: %w", ErrCorrupt, d.Type, d.Stream, err)
 	}
 	sum := sha256.Sum256(body)
-	e.Hash = hex.EncodeToString(sum[:])
-	e.stored = append(append([]byte(e.Hash), ' '), body...)
-	return e, nil
+	var sealed Envelope
+	if err := json.Unmarshal(body, &sealed); err != nil {
+		return Envelope{}, fmt.Errorf("%w: %s for %s can't be read back: %w", ErrCorrupt, d.Type, d.Stream, err)
+	}
+	sealed.Hash = hex.EncodeToString(sum[:])
+	sealed.stored = append(append(make([]byte, 0, hashLen+1+len(body)), sealed.Hash...), ' ')
+	sealed.stored = append(sealed.stored, body...)
+	return sealed, nil
 }
 
 // Encode returns the stored form: the SHA-256 of the body in hex, a space, and
@@ -62,6 +71,9 @@ func Decode(b []byte) (Envelope, error) {
 	var e Envelope
 	if err := json.Unmarshal(body, &e); err != nil {
 		return Envelope{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if e.Seq == 0 {
+		return Envelope{}, fmt.Errorf("%w: the body names no place in the log", ErrCorrupt)
 	}
 	e.Hash, e.stored = want, bytes.Clone(b)
 	return e, nil

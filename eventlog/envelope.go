@@ -63,6 +63,17 @@ type Draft struct {
 	// Outcome is empty for done; refused for a rejected attempt.
 	Outcome  string          `json:"outcome,omitempty"`
 	Evidence json.RawMessage `json:"evidence,omitempty"`
+	// Repeats is set on a fact that stands for several of its stream and type:
+	// a journal that waited long coalesces flaps instead of dropping them.
+	Repeats *Repeats `json:"repeats,omitempty"`
+}
+
+// Repeats says what a coalesced fact stands for. The fact itself is the last of
+// them.
+type Repeats struct {
+	Count int       `json:"count"` // from 2
+	First time.Time `json:"first"` // when the first was observed
+	Last  time.Time `json:"last"`
 }
 
 // Envelope is an event in the log.

@@ -56,8 +56,9 @@ type Batch struct {
 	ExpectedHead *Seq
 	// ExpectedStreams are revisions that streams must have (0: none yet).
 	ExpectedStreams map[string]uint64
-	// Epoch must be the log's epoch. An epoch.started draft raises it: events
-	// after it in the batch, and all later batches, carry the new one.
+	// Epoch must be the log's epoch. An epoch.started draft raises it: that
+	// event, those after it in the batch, and all later batches carry the new
+	// one, so the epoch of the last event is always the log's.
 	Epoch Epoch
 }
 

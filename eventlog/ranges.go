@@ -25,6 +25,10 @@ func ParseRange(s string) (Range, error) {
 		if err != nil {
 			return Range{}, fmt.Errorf("%q is not a prefix such as 192.0.2.0/24", s)
 		}
+		// An IPv4 address written as IPv6 is the IPv4 address.
+		if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+		}
 		if p.Masked() != p {
 			return Range{}, fmt.Errorf("%q has host bits set; the prefix is %s", s, p.Masked())
 		}
@@ -62,8 +66,12 @@ func parseBare(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// PrefixRange is the range of all addresses in p.
+// PrefixRange is the range of all addresses in p; the zero Range if p is not
+// valid.
 func PrefixRange(p netip.Prefix) Range {
+	if !p.IsValid() {
+		return Range{}
+	}
 	first := p.Masked().Addr()
 	b := first.AsSlice()
 	for i := p.Bits(); i < len(b)*8; i++ {
