@@ -1,0 +1,80 @@
+package netlab
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// faultTable is the nftables table (family netdev) that holds the silence.
+const faultTable = "dyad_fault"
+
+// Silence drops every frame in and out of every interface of the namespace,
+// ARP and neighbour discovery too, in one transaction: between two frames the
+// host falls silent, while no link goes down. A second Silence changes nothing.
+func Silence(ns string) error {
+	devices, err := Devices(ns)
+	if err != nil {
+		return err
+	}
+	return withRules(ns, func(c *nftables.Conn) error {
+		t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: faultTable})
+		drop := nftables.ChainPolicyDrop
+		for _, d := range devices {
+			for name, hook := range map[string]*nftables.ChainHook{
+				"in_" + d:  nftables.ChainHookIngress,
+				"out_" + d: nftables.ChainHookEgress,
+			} {
+				c.AddChain(&nftables.Chain{
+					Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook,
+					Priority: nftables.ChainPriorityFilter, Policy: &drop, Device: d,
+				})
+			}
+		}
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("silence %s: %w", ns, err)
+		}
+		return nil
+	})
+}
+
+// Unsilence ends a [Silence]. That there was none is no error.
+func Unsilence(ns string) error {
+	return withRules(ns, func(c *nftables.Conn) error {
+		c.DelTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: faultTable})
+		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("end the silence of %s: %w", ns, err)
+		}
+		return nil
+	})
+}
+
+// Silent tells whether the namespace is silenced.
+func Silent(ns string) (bool, error) {
+	found := false
+	err := withRules(ns, func(c *nftables.Conn) error {
+		ts, err := c.ListTablesOfFamily(nftables.TableFamilyNetdev)
+		for _, t := range ts {
+			found = found || t.Name == faultTable
+		}
+		return err
+	})
+	return found, err
+}
+
+// withRules opens nftables in the named namespace.
+func withRules(ns string, f func(*nftables.Conn) error) error {
+	h, err := netns.GetFromName(ns)
+	if err != nil {
+		return fmt.Errorf("open network namespace %s: %w", ns, err)
+	}
+	defer func() { _ = h.Close() }()
+	c, err := nftables.New(nftables.WithNetNSFd(int(h)))
+	if err != nil {
+		return fmt.Errorf("nftables in %s: %w", ns, err)
+	}
+	return f(c)
+}
