@@ -79,6 +79,8 @@ func (Silence) input()       {}
 // Report is what a node tells the other about itself, in memberlist metadata
 // (at most 512 bytes encoded) and in direct messages.
 type Report struct {
+	// Node is who reports; needed where the message itself does not tell.
+	Node string `json:"w,omitempty"`
 	// Boot changes at every start of the agent.
 	Boot   string             `json:"b"`
 	Stance projections.Stance `json:"s"`

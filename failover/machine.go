@@ -37,7 +37,7 @@ func New(cfg Config, now time.Time) *Machine {
 	m := &Machine{
 		cfg: cfg, peers: map[string]*peer{}, established: map[netip.Addr]bool{}, unhealthy: map[string]string{},
 	}
-	m.report = Report{Boot: cfg.Boot}
+	m.report = Report{Node: cfg.Self, Boot: cfg.Boot}
 	stance, reason, _ := m.judge(now)
 	m.view = m.viewOf(now, stance, reason)
 	return m
