@@ -200,6 +200,20 @@ func inNamespace(pid int, ns string) bool {
 	return false
 }
 
+// RemoveRouterDirs removes the directories that a lab's FRR has outside of the
+// lab's own, of every namespace of the prefix.
+func RemoveRouterDirs(prefix string) error {
+	var errs []error
+	for _, root := range []string{frrConfigDir, frrRunDir} {
+		dirs, err := filepath.Glob(filepath.Join(root, prefix+"-*"))
+		errs = append(errs, err)
+		for _, d := range dirs {
+			errs = append(errs, os.RemoveAll(d))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // removeRouterDirs removes the directories that FRR has outside of the lab's.
 func removeRouterDirs(ns string) error {
 	return errors.Join(

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -172,7 +173,7 @@ func Detach(ns string, cmd *exec.Cmd, log string) (Process, error) {
 	}
 	defer func() { _ = f.Close() }()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, f, f
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := Start(ns, cmd); err != nil {
 		return Process{}, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
