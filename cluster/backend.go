@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"math/big"
 	"net/netip"
 	"slices"
 	"sync"
@@ -262,32 +261,4 @@ func (a *Agent) Join(ctx context.Context, r api.JoinRequest) (api.JoinResponse, 
 		return api.JoinResponse{}, err
 	}
 	return a.p.Admit(ctx, r)
-}
-
-// poolView is a pool with its use.
-type poolView struct {
-	api.PoolView
-	total *big.Int
-}
-
-func (v poolView) size() (int64, bool) { return v.total.Int64(), v.total.IsInt64() }
-
-func poolViews(s projections.State) map[string]poolView {
-	out := make(map[string]poolView, len(s.Pools))
-	for name, p := range s.Pools {
-		v := poolView{PoolView: api.PoolView{Pool: p}, total: new(big.Int)}
-		for _, r := range p.Ranges {
-			v.total.Add(v.total, r.Size())
-		}
-		v.Size = v.total.String()
-		out[name] = v
-	}
-	for _, sv := range s.Services {
-		if v, ok := out[sv.Pool]; ok {
-			v.Used += len(sv.Addresses)
-			v.Users++
-			out[sv.Pool] = v
-		}
-	}
-	return out
 }

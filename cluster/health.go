@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"dyad/cluster/api"
@@ -149,14 +150,15 @@ func checkFailed(d diagnosis) (out []string) {
 }
 
 func poolLow(d diagnosis) (out []string) {
-	for name, v := range poolViews(d.snap.State) {
-		size, ok := v.size()
-		out = append(out, when(ok && size > poolWarnFree && (size-int64(v.Used))*100 < size*poolWarnFree,
-			"pool %s has %d of %d addresses left; try: dyad pool set %s with one more range", name, size-int64(v.Used), size, name)...)
-		out = append(out, when(ok && size <= poolWarnFree && size > 1 && size == int64(v.Used),
-			"pool %s is exhausted (%d addresses); try: dyad pool set %s with one more range", name, size, name)...)
+	for _, v := range api.PoolViews(d.snap.State) {
+		size, err := strconv.ParseInt(v.Size, 10, 64)
+		if err != nil {
+			continue // an IPv6 pool of more than 2^63 addresses is never low
+		}
+		left := size - int64(v.Used)
+		out = append(out, when(size > 1 && left*100 < size*poolWarnFree,
+			"pool %s has %d of %d addresses left; try: dyad pool set %s with one more range", v.Name, left, size, v.Name)...)
 	}
-	slices.Sort(out)
 	return out
 }
 

@@ -2,8 +2,13 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"dyad/eventlog"
 	"dyad/projections"
@@ -18,6 +23,8 @@ const (
 	ClassFailed       = "failed"        // something broke; HTTP 500
 	ClassNotConverged = "not-converged" // accepted, not everywhere yet; made by clients
 )
+
+const fixFailed = "dyad status, and what the agent logged: journalctl -u dyad"
 
 // statuses maps classes to HTTP.
 var statuses = map[string]int{
@@ -61,5 +68,74 @@ func AsError(err error) *Error {
 			Fix: "repeat it with the same key, or with a longer --timeout",
 		}
 	}
-	return &Error{Class: ClassFailed, Code: "failed", What: "the request", Why: err.Error(), Fix: "dyad status, and the agent's journal: journalctl -u dyad"}
+	return &Error{Class: ClassFailed, Code: "failed", What: "the request", Why: err.Error(), Fix: fixFailed}
+}
+
+// A framework's own errors (validation, routing, body) take the shape of all
+// others. This is the framework's hook for it, and it is global; nothing else
+// in the program uses the framework.
+func init() {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		return frameworkError(status, msg, errs)
+	}
+}
+
+func frameworkError(status int, msg string, errs []error) *Error {
+	e := &Error{Class: classOf(status), Code: "request", What: "the request", Why: msg, Fix: "see /openapi.json for what it may hold"}
+	if e.Class == ClassFailed {
+		e.Code, e.Fix = "failed", fixFailed
+	}
+	var why []string
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		why = append(why, detail(err))
+	}
+	if len(why) > 0 {
+		e.Why = strings.Join(why, "; ")
+	}
+	return e
+}
+
+// detail words one finding: where, then what.
+func detail(err error) string {
+	var d *huma.ErrorDetail
+	if !errors.As(err, &d) {
+		return err.Error()
+	}
+	s := d.Message
+	if d.Location != "" {
+		s = d.Location + ": " + s
+	}
+	if v, ok := d.Value.(string); ok && v != "" {
+		s += fmt.Sprintf(" (%.80q)", v)
+	}
+	return s
+}
+
+func classOf(status int) string {
+	for class, s := range statuses {
+		if s == status {
+			return class
+		}
+	}
+	if status == http.StatusUnauthorized {
+		return ClassDenied
+	}
+	if status >= 400 && status < 500 {
+		return ClassUsage
+	}
+	return ClassFailed
+}
+
+// write answers with an error.
+func (e *Error) write(w http.ResponseWriter) {
+	body, err := json.Marshal(e)
+	if err != nil { // five strings always encode
+		body = []byte(`{"class":"failed","code":"failed"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.GetStatus())
+	_, _ = w.Write(append(body, '\n')) // the client may be gone; nobody else to tell
 }
