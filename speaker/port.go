@@ -57,9 +57,12 @@ type Session struct {
 	// HoldTime is the negotiated hold time in seconds once Established.
 	HoldTime uint16 `json:"hold_time_s"`
 	// Advertised counts the prefixes in the Adj-RIB-Out.
-	Advertised int    `json:"advertised"`
-	LastError  string `json:"last_error,omitempty"`
-	Flaps      int    `json:"flaps"`
+	Advertised int `json:"advertised"`
+	// Withheld counts the routes that this session cannot carry; LastError
+	// then says why, unless something worse does.
+	Withheld  int    `json:"withheld,omitempty"`
+	LastError string `json:"last_error,omitempty"`
+	Flaps     int    `json:"flaps"`
 }
 
 // Change reports what one Set did to routes.
