@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"dyad/chaos/netlab"
@@ -42,7 +43,7 @@ const (
 
 // DefaultDir is where a lab lies unless told otherwise.
 func DefaultDir() string {
-	if inside := os.Getenv("DYAD_LAB_DIR"); inside != "" {
+	if inside := netlab.InsideDir(); inside != "" {
 		return inside
 	}
 	if os.Geteuid() != 0 {
@@ -54,11 +55,15 @@ func DefaultDir() string {
 	return "/run/dyad-lab"
 }
 
-// PrefixFor is the prefix of the namespaces of the lab in dir. Labs in other
-// directories than the default one do not meet it.
+// maxPrefix bounds the length of a prefix that is taken from a directory's name.
+const maxPrefix = 12
+
+// PrefixFor is the prefix of the namespaces of the lab in dir: the directory's
+// own name if it lies in /run, such as dyad-lab, else a hash. Labs in different
+// directories do not meet.
 func PrefixFor(dir string) string {
-	if dir == "/run/dyad-lab" {
-		return "dyad-lab"
+	if name := filepath.Base(dir); filepath.Dir(dir) == "/run" && strings.HasPrefix(name, "dyad-") && len(name) <= maxPrefix {
+		return name
 	}
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(dir))

@@ -59,7 +59,8 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 		}
 	}
 	if l.Rootless && l.Router == netlab.KindFRR {
-		return nil, errors.New("FRR changes its user and group, which a user namespace does not allow\n  try: --router gobgp, or sudo")
+		o.Say("router: FRR changes its user and group, which a user namespace does not allow; using the embedded router (%s) instead", netlab.KindGoBGP)
+		l.Router = netlab.KindGoBGP
 	}
 	unlock, err := l.claim()
 	if err != nil {

@@ -19,7 +19,10 @@ const insideEnv = "DYAD_LAB_INSIDE"
 
 // Rootless tells whether this process runs inside a user namespace that
 // [Enter] made or joined.
-func Rootless() bool { return os.Getenv(insideEnv) != "" }
+func Rootless() bool { return InsideDir() != "" }
+
+// InsideDir is the lab's directory if this process is [Rootless], else empty.
+func InsideDir() string { return os.Getenv(insideEnv) }
 
 // Enter makes sure that this process may build a lab. Root may: nothing
 // happens. Anybody else is run again, with the same arguments, as the root of a

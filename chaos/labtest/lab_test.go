@@ -1,0 +1,238 @@
+package labtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dyad/chaos"
+	"dyad/chaos/drill"
+	"dyad/chaos/lab"
+	"dyad/chaos/netlab"
+)
+
+// binary is the dyad that plays every part; DYAD_BINARY names one that is
+// built already.
+var binary string
+
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || testing.Short() {
+		os.Exit(m.Run())
+	}
+	dir, err := os.MkdirTemp("", "dyad-labtest")
+	if err == nil {
+		binary, err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build(dir string) (string, error) {
+	if b := os.Getenv("DYAD_BINARY"); b != "" {
+		return filepath.Abs(b)
+	}
+	path := filepath.Join(dir, "dyad")
+	out, err := exec.Command("go", "build", "-o", path, "dyad/cmd/dyad").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build dyad: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// up brings a lab of its own up, ready for drills, and takes it down again:
+// nothing of it may be left.
+func up(t *testing.T, router string) *lab.Lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes network namespaces; run it with sudo")
+	}
+	if testing.Short() {
+		t.Skip("needs root and minutes: not part of the short tests")
+	}
+	if router == netlab.KindFRR {
+		if err := netlab.FRRInstalled(); err != nil {
+			t.Fatalf("%v\nrun as root: dyad lab deps --router frr", err)
+		}
+	}
+	dir, err := os.MkdirTemp("/run", "dyad-t") // short: socket paths are
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := lab.Down(context.Background(), dir, nil); err != nil {
+			t.Errorf("down: %v", err)
+		}
+		nothingLeft(t, dir)
+	})
+	l, err := lab.Up(t.Context(), lab.Options{Dir: dir, Router: router, Binary: binary, Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	if left, err := netlab.Leftovers(lab.PrefixFor(dir)); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory %s is still there: %v", dir, err)
+	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), dir+"/") {
+			t.Errorf("a process of the lab lives: %s: %s", p, strings.ReplaceAll(string(b), "\x00", " "))
+		}
+	}
+}
+
+func run(t *testing.T, l *lab.Lab, name string, change func(*chaos.Scenario)) chaos.Report {
+	t.Helper()
+	s, err := chaos.Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Target = netlab.NodeB
+	if change != nil {
+		change(&s)
+	}
+	r, err := drill.Run(t.Context(), drill.Options{Lab: l, Scenario: s, Reason: t.Name(), Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range r.Addresses {
+		t.Log(a)
+	}
+	t.Logf("load %.1f, prober's longest pause %.1f ms", r.Load, r.MaxPauseMS)
+	return r
+}
+
+// A node that falls silent, and one that stops as planned, on each router.
+func TestDrills(t *testing.T) {
+	for _, router := range []string{netlab.KindFRR, netlab.KindGoBGP} {
+		t.Run(router, func(t *testing.T) {
+			l := up(t, router)
+			t.Run("host-silent", func(t *testing.T) { hostSilent(t, l) })
+			t.Run("agent-stop", func(t *testing.T) {
+				r := run(t, l, string(chaos.FaultAgentStop), nil)
+				if len(r.Broken) > 0 || r.LostPackets != 0 || r.FailbackLost != 0 {
+					t.Errorf("a planned stop lost packets: %v", r.Broken)
+				}
+			})
+			t.Run("runner killed", func(t *testing.T) { runnerKilled(t, l) })
+		})
+	}
+}
+
+func hostSilent(t *testing.T, l *lab.Lab) {
+	r := run(t, l, string(chaos.FaultHostSilent), func(s *chaos.Scenario) { s.HealAfter = 6 * time.Second })
+	if len(r.Broken) > 0 {
+		t.Errorf("broken: %v", r.Broken)
+	}
+	if r.FailbackLost != 0 {
+		t.Errorf("failback lost %d", r.FailbackLost)
+	}
+	moved := 0
+	for _, a := range r.Addresses {
+		if a.LostPackets == 0 {
+			continue
+		}
+		moved++
+		parts := a.DetectMS + a.DecideMS + a.AnnounceMS + a.ConvergeMS
+		if a.OutageMS <= 0 || parts < a.OutageMS-0.1 || parts > a.OutageMS+0.1 {
+			t.Errorf("%s: the parts add up to %.3f ms of %.3f", a.Address, parts, a.OutageMS)
+		}
+	}
+	if moved != 1 {
+		t.Errorf("%d addresses were away; only the one that node-b carried should be", moved)
+	}
+	if time.Duration(r.OutageMS)*time.Millisecond > 10*time.Second {
+		t.Errorf("the heal ended the outage: %.0f ms", r.OutageMS)
+	}
+}
+
+// The runner of a drill is killed while the fault stands: the node heals by
+// its own timer, and the cluster is a pair again.
+func runnerKilled(t *testing.T, l *lab.Lab) {
+	cmd := exec.Command(binary, "drill", "run", "host-silent", "--lab-dir", l.Dir, "--node", netlab.NodeB, "--heal-after", "3s")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	silent := func() bool { on, err := netlab.Silent(l.NS(netlab.NodeB)); return err == nil && on }
+	until(t, 90*time.Second, "the fault", silent)
+	if err := cmd.Process.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	until(t, 30*time.Second, "the heal", func() bool { return !silent() })
+	why := ""
+	until(t, 60*time.Second, "the pair", func() bool { why = l.PairNotReady(t.Context()); return why == "" })
+}
+
+func until(t *testing.T, limit time.Duration, what string, level func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !level() {
+		select {
+		case <-deadline:
+			t.Fatalf("waited %s for %s", limit, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// A second lab in the same directory is refused; one whose state was lost, and
+// whose processes were killed, still goes away without a trace.
+func TestUpTwiceAndDownAfterCrash(t *testing.T) {
+	l := up(t, netlab.KindGoBGP)
+	_, err := lab.Up(t.Context(), lab.Options{Dir: l.Dir, Router: netlab.KindGoBGP, Binary: binary})
+	if err == nil || !strings.Contains(err.Error(), "dyad lab down") {
+		t.Errorf("a second lab: %v", err)
+	}
+	for _, name := range lab.NodeNames() {
+		n, err := l.Node(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := n.Supervisor()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Signal(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(l.Dir, "state.json")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = lab.Up(t.Context(), lab.Options{Dir: l.Dir, Router: netlab.KindGoBGP, Binary: binary})
+	if err == nil || !strings.Contains(err.Error(), "did not end well") {
+		t.Errorf("up on the leftovers of a crash: %v", err)
+	}
+	if had, err := lab.Down(t.Context(), l.Dir, t.Logf); err != nil || !had {
+		t.Errorf("down after a crash: %v %v", had, err)
+	}
+	nothingLeft(t, l.Dir)
+	if had, err := lab.Down(t.Context(), l.Dir, nil); err != nil || had {
+		t.Errorf("down where nothing is: %v %v", had, err)
+	}
+}
