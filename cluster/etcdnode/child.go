@@ -1,0 +1,84 @@
+package etcdnode
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const (
+	// maxConfigBytes bounds the configuration the child reads.
+	maxConfigBytes = 64 << 10
+	// readyLine is what the child prints when it answers.
+	readyLine = "ready"
+)
+
+// ErrOrphaned: the agent that started the child is gone.
+var ErrOrphaned = errors.New("the agent is gone")
+
+// ChildMain is the whole of the hidden command "dyad store": it reads one line
+// of ServeConfig in JSON from stdin, runs the member, and prints "ready" to
+// standard output when it answers. args are those after "store".
+//
+// It returns when the member stopped: nil after ctx or SIGTERM, ErrOrphaned as
+// soon as stdin ends, because then the agent is gone. The caller must then end
+// the process: in the latter case, and while clients keep watches open, the
+// member is left where it is, which is as safe as being killed.
+func ChildMain(ctx context.Context, args []string, stdin io.Reader) error {
+	flags := flag.NewFlagSet("store", flag.ContinueOnError)
+	config := flags.String("config", "-", "where the configuration comes from; only - (standard input)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *config != "-" || flags.NArg() > 0 {
+		return fmt.Errorf("store: this command is started by dyad agent; it takes --config - and nothing else")
+	}
+	in := bufio.NewReaderSize(stdin, maxConfigBytes)
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return fmt.Errorf("store: read the configuration: %w", err)
+	}
+	var c ServeConfig
+	if err := json.Unmarshal(line, &c); err != nil {
+		return fmt.Errorf("store: read the configuration: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	ended := make(chan error, 1)
+	stopped := make(chan struct{})
+	go func() {
+		ended <- serve(ctx, c, func() { fmt.Println(readyLine) }, func() { close(stopped) })
+	}()
+	orphaned := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		close(orphaned)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-stopped:
+		return nil
+	case <-orphaned:
+		return ErrOrphaned
+	}
+}
+
+// childArgs is how a supervisor asks for ChildMain by default.
+func childArgs() []string { return []string{"store", "--config", "-"} }
+
+// self is the running binary.
+func self() (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program to start the store from: %w", err)
+	}
+	return exe, nil
+}

@@ -1,0 +1,108 @@
+package etcdnode
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os/exec"
+	"strings"
+	"sync"
+)
+
+// maxLine bounds one line of what the child says; the rest of it is cut.
+const maxLine = 4096
+
+// child is one run of the store's process.
+type child struct {
+	cmd            *exec.Cmd
+	stdin          io.WriteCloser
+	stdout, stderr io.ReadCloser
+
+	answered bool   // it said that it is ready
+	last     string // the last thing it complained about
+}
+
+// newChild starts cmd.
+func newChild(cmd *exec.Cmd) (*child, error) {
+	c := &child{cmd: cmd}
+	var errIn, errOut, errErr error
+	c.stdin, errIn = cmd.StdinPipe()
+	c.stdout, errOut = cmd.StdoutPipe()
+	c.stderr, errErr = cmd.StderrPipe()
+	if err := errors.Join(errIn, errOut, errErr); err != nil {
+		return nil, err
+	}
+	return c, cmd.Start()
+}
+
+// listen passes on what the child says until it is gone, and returns why it
+// ended. ready is called when it says that it answers.
+func (c *child) listen(log *slog.Logger, ready func()) string {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		eachLine(c.stdout, func(line string) {
+			if line == readyLine && !c.answered {
+				c.answered = true
+				ready()
+			}
+		})
+	})
+	wg.Go(func() {
+		eachLine(c.stderr, func(line string) {
+			level, text := complaint(line)
+			if level > slog.LevelWarn {
+				c.last = text
+			} else if level < slog.LevelWarn {
+				c.last = line // not etcd's logger: a panic, or our own last words
+			}
+			log.Log(nil, min(level, slog.LevelWarn), text, "event", "store.says") //nolint:staticcheck // no context here
+		})
+	})
+	wg.Wait()
+	err := c.cmd.Wait()
+	why := "exit status 0"
+	if err != nil {
+		why = err.Error()
+	}
+	if c.last != "" {
+		why += ": " + c.last
+	}
+	return why
+}
+
+// complaint reads a line of etcd's logger: its level and its text with the
+// error in it.
+func complaint(line string) (slog.Level, string) {
+	var v struct{ Level, Msg, Error string }
+	if json.Unmarshal([]byte(line), &v) != nil || v.Msg == "" {
+		return slog.LevelInfo, line
+	}
+	if v.Error != "" {
+		v.Msg += ": " + v.Error
+	}
+	if v.Level == "warn" || v.Level == "info" {
+		return slog.LevelWarn, v.Msg
+	}
+	return slog.LevelError, v.Msg
+}
+
+// eachLine calls f for each line of r, cut at maxLine bytes, until r ends. It
+// always drains r, or the child would block.
+func eachLine(r io.Reader, f func(string)) {
+	in := bufio.NewReaderSize(r, maxLine)
+	for {
+		line, more, err := in.ReadLine()
+		if err != nil {
+			return
+		}
+		text := string(line)
+		for more && err == nil {
+			_, more, err = in.ReadLine()
+		}
+		if text = strings.TrimSpace(text); text != "" {
+			f(text)
+		}
+	}
+}

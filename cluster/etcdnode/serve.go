@@ -1,0 +1,195 @@
+package etcdnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/pkg/v3/featuregate"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/features"
+)
+
+// Settings of the member that no configuration changes.
+const (
+	// DefaultHeartbeat and DefaultElection are raft's timers. An election must
+	// be at least 5 heartbeats.
+	DefaultHeartbeat = 100 * time.Millisecond
+	DefaultElection  = time.Second
+	// maxTxnOps and maxRequestBytes let one append carry a full batch.
+	maxTxnOps       = 16384
+	maxRequestBytes = 8 << 20
+	// quotaBytes bounds the store on disk. Beyond it, it is read-only.
+	quotaBytes = 2 << 30
+	// compactEvery drops revisions that counters went through. Events are
+	// written once, so it never touches them.
+	compactEvery = "1h"
+)
+
+// ServeConfig is one member of the store. It goes to the child in JSON.
+type ServeConfig struct {
+	// Name is the member's name: the node's.
+	Name string `json:"name"`
+	// Dir holds the member's data and nothing else.
+	Dir string `json:"dir"`
+	// PeerURL is where the other member reaches this one: http, an address and
+	// a port.
+	PeerURL string `json:"peer_url"`
+	// ClientURL is where the agent reaches it: http, a loopback address and a
+	// port.
+	ClientURL string `json:"client_url"`
+	// Cluster is the cluster's ID; members of different clusters refuse each
+	// other.
+	Cluster string `json:"cluster"`
+	// Members maps each member's name to its peer URL, this one's too. Only
+	// used while Dir is empty.
+	Members map[string]string `json:"members"`
+	// Join starts an empty Dir as a new member of a store that exists (after
+	// [AddLearner]), instead of as a new store.
+	Join bool `json:"join,omitempty"`
+	// Heartbeat and Election are raft's timers; default DefaultHeartbeat and
+	// DefaultElection, at least 1 ms and 5 heartbeats, at most 50 s.
+	Heartbeat time.Duration `json:"heartbeat_ns,omitempty"`
+	Election  time.Duration `json:"election_ns,omitempty"`
+}
+
+// Serve runs the member in this process until ctx ends or it fails. After ctx
+// ended it hands leadership over, stops, and returns nil. A client that keeps a
+// watch open delays that by up to 7 s; the child process (see [ChildMain])
+// does not wait for it.
+func Serve(ctx context.Context, c ServeConfig) error {
+	return serve(ctx, c, func() {}, func() {})
+}
+
+// serve calls ready when the member answers, and stopped when, after ctx ended,
+// nothing more will be written.
+func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
+	cfg, err := c.embed()
+	if err != nil {
+		return err
+	}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return fmt.Errorf("start the store: %w", err)
+	}
+	defer e.Close()
+	answering := e.Server.ReadyNotify()
+	for {
+		select {
+		case <-answering:
+			ready()
+			answering = nil // closed for ever
+		case err := <-e.Err():
+			return fmt.Errorf("the store failed: %w", err)
+		case <-e.Server.StopNotify():
+			return errors.New("the store stopped by itself: it was removed from the cluster, or can't write its disk")
+		case <-ctx.Done():
+			// Without a peer there is nobody to hand over to; that's no error.
+			_ = e.Server.TryTransferLeadershipOnShutdown()
+			e.Server.HardStop()
+			stopped()
+			return nil
+		}
+	}
+}
+
+// withDefaults fills in what may be left out.
+func (c ServeConfig) withDefaults() ServeConfig {
+	if c.Heartbeat == 0 {
+		c.Heartbeat = DefaultHeartbeat
+	}
+	if c.Election == 0 {
+		c.Election = DefaultElection
+	}
+	return c
+}
+
+// check tells what is wrong with c, before anything is started.
+func (c ServeConfig) check() error {
+	switch {
+	case c.Name == "" || c.Dir == "" || c.Cluster == "":
+		return errors.New("store: name, dir and cluster must be given")
+	case c.Heartbeat < time.Millisecond || c.Election < 5*c.Heartbeat || c.Election > 50*time.Second:
+		return fmt.Errorf("store: heartbeat %s, election %s: the heartbeat is at least 1ms, the election 5 heartbeats to 50s", c.Heartbeat, c.Election)
+	case c.Members[c.Name] != c.PeerURL:
+		return fmt.Errorf("store: the members %v don't name %s at %s", c.Members, c.Name, c.PeerURL)
+	}
+	if _, _, err := memberURL(c.PeerURL); err != nil {
+		return err
+	}
+	_, at, err := memberURL(c.ClientURL)
+	if err != nil {
+		return err
+	}
+	// Clients are not authenticated: whoever reaches the URL may write.
+	if !at.Addr().IsLoopback() {
+		return fmt.Errorf("store: client URL %s is not on a loopback address such as 127.0.0.1", c.ClientURL)
+	}
+	return nil
+}
+
+// memberURL reads http://address:port.
+func memberURL(s string) (url.URL, netip.AddrPort, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return url.URL{}, netip.AddrPort{}, fmt.Errorf("store: %w", err)
+	}
+	at, err := netip.ParseAddrPort(u.Host)
+	if err != nil || u.Scheme != "http" || at.Port() == 0 || at.Addr().IsUnspecified() {
+		return url.URL{}, netip.AddrPort{}, fmt.Errorf("store: URL %q is not http://ADDRESS:PORT", s)
+	}
+	return *u, at, nil
+}
+
+// embed translates c for etcd.
+func (c ServeConfig) embed() (*embed.Config, error) {
+	c = c.withDefaults()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	peer, _, err := memberURL(c.PeerURL)
+	if err != nil {
+		return nil, err
+	}
+	client, _, err := memberURL(c.ClientURL)
+	if err != nil {
+		return nil, err
+	}
+	e := embed.NewConfig()
+	e.Name, e.Dir = c.Name, c.Dir
+	e.ListenPeerUrls, e.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	e.ListenClientUrls, e.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	e.InitialClusterToken = c.Cluster
+	e.InitialCluster = initialCluster(c.Members)
+	if c.Join {
+		e.ClusterState = embed.ClusterStateFlagExisting
+	}
+	e.TickMs = uint(c.Heartbeat.Milliseconds())
+	e.ElectionMs = uint(c.Election.Milliseconds())
+	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, quotaBytes
+	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery
+	e.EnableGRPCGateway = false
+	e.LogLevel, e.LogOutputs = "warn", []string{embed.StdErrLogOutput}
+	gate, ok := e.ServerFeatureGate.(featuregate.MutableFeatureGate)
+	if !ok {
+		return nil, errors.New("store: this etcd has no switch for its corruption check")
+	}
+	if err := gate.SetFromMap(map[string]bool{string(features.InitialCorruptCheck): true}); err != nil {
+		return nil, fmt.Errorf("store: switch the corruption check on: %w", err)
+	}
+	return e, nil
+}
+
+func initialCluster(members map[string]string) string {
+	var out []string
+	for name, u := range members {
+		out = append(out, name+"="+u)
+	}
+	slices.Sort(out)
+	return strings.Join(out, ",")
+}
