@@ -1,0 +1,230 @@
+package api
+
+import (
+	"context"
+	"iter"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"dyad/eventlog"
+	"dyad/projections"
+	"dyad/projections/audit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a backend that remembers what it was asked.
+type fake struct {
+	mu     sync.Mutex
+	who    Caller
+	req    Request
+	query  audit.Query
+	fact   FactRequest
+	join   JoinRequest
+	scope  string
+	err    error         // what Execute, Events, Explain, RecordFact and Join answer
+	block  chan struct{} // if not nil, Execute waits for it or its context
+	inside chan struct{} // Execute says that it began
+	panics bool
+	events []eventlog.Envelope
+	live   chan eventlog.Envelope
+	ended  chan error // why following ended
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func mustRange(s string) eventlog.Range {
+	r, err := eventlog.ParseRange(s)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+func testState() projections.State {
+	return projections.State{
+		Nodes: map[string]eventlog.Node{"node-b": {Name: "node-b", Address: addr("192.0.2.2")}, "node-a": {Name: "node-a", Address: addr("192.0.2.1")}},
+		Switches: map[string]eventlog.Switch{
+			"vSwitch2": {Name: "vSwitch2", ID: "2"}, "vSwitch1": {Name: "vSwitch1", ID: "1", Compute: true},
+		},
+		Peers: map[projections.PeerKey]eventlog.Peer{
+			{Switch: "vSwitch1", Address: addr("192.0.2.9")}: {Switch: "vSwitch1", Address: addr("192.0.2.9"), PeerASN: 1, SelfASN: 2, HoldTime: 90},
+			{Switch: "vSwitch1", Address: addr("192.0.2.8")}: {Switch: "vSwitch1", Address: addr("192.0.2.8"), PeerASN: 1, SelfASN: 2, HoldTime: 15},
+		},
+		Pools: map[string]eventlog.Pool{
+			"web": {Name: "web", Ranges: []eventlog.Range{mustRange("198.51.100.0/24"), mustRange("2001:db8::/48")}, Switch: "vSwitch1"},
+			"db":  {Name: "db", Ranges: []eventlog.Range{mustRange("203.0.113.7")}},
+		},
+		Services: map[string]eventlog.Service{
+			"shop": {Name: "shop", Pool: "web", Addresses: []netip.Addr{addr("198.51.100.1"), addr("2001:db8::1")}},
+			"blog": {Name: "blog", Pool: "web", Addresses: []netip.Addr{addr("198.51.100.2")}},
+		},
+	}
+}
+
+func (f *fake) Status(context.Context) Status {
+	if f.panics {
+		panic("the fake fell over")
+	}
+	return Status{Node: "node-a", Mode: "PAIR", PID: 7}
+}
+
+func (f *fake) ClusterStatus(ctx context.Context) []NodeStatus {
+	st := f.Status(ctx)
+	return []NodeStatus{{Node: "node-a", Status: &st}, {Node: "node-b", Error: "no answer"}}
+}
+func (f *fake) State() projections.State { return testState() }
+
+func (f *fake) Execute(ctx context.Context, who Caller, r Request) (Result, error) {
+	f.mu.Lock()
+	f.who, f.req = who, r
+	f.mu.Unlock()
+	if f.inside != nil {
+		f.inside <- struct{}{}
+	}
+	if f.block != nil {
+		select {
+		case <-f.block:
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		}
+	}
+	if _, err := DecodeCommand(r.Verb, r.Args); err != nil {
+		return Result{}, err
+	}
+	return Result{Seq: 12, Nodes: []NodeResult{{Node: "node-a", Applied: 12, Converged: true}}}, f.err
+}
+
+func (f *fake) Announcements(_ context.Context, cluster bool) []NodeAnnouncements {
+	out := []NodeAnnouncements{{Node: "node-a", Items: []projections.Announcement{{
+		Node: "node-a", Service: "shop", Prefix: netip.MustParsePrefix("198.51.100.1/32"), Protocol: projections.BGP, Announced: true,
+	}}}}
+	if cluster {
+		out = append(out, NodeAnnouncements{Node: "node-b", Error: "no answer"})
+	}
+	return out
+}
+
+func (f *fake) Events(_ context.Context, q audit.Query) ([]eventlog.Envelope, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.query = q
+	return f.events, f.err
+}
+
+func (f *fake) FollowEvents(ctx context.Context, q audit.Query) iter.Seq2[eventlog.Envelope, error] {
+	return func(yield func(eventlog.Envelope, error) bool) {
+		for {
+			select {
+			case e, ok := <-f.live:
+				if !ok {
+					yield(eventlog.Envelope{}, f.err)
+					return
+				}
+				if q.Match(e) && !yield(e, nil) {
+					return
+				}
+			case <-ctx.Done():
+				f.ended <- ctx.Err()
+				return
+			}
+		}
+	}
+}
+
+func (f *fake) Explain(_ context.Context, a netip.Addr) (Explanation, error) {
+	return Explanation{Address: a, Service: "shop", Lines: []string{"announced"}}, f.err
+}
+
+func (f *fake) RecordFact(_ context.Context, who Caller, r FactRequest) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who, f.fact = who, r
+	return f.err
+}
+
+func (f *fake) Join(_ context.Context, r JoinRequest) (JoinResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.join = r
+	return JoinResponse{Cluster: "c1", Epoch: 3, Members: map[string]string{"node-a": "http://192.0.2.1:2380"}, Gossip: []string{"192.0.2.1:7946"}}, f.err
+}
+
+func (f *fake) caller() Caller {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.who
+}
+
+// chain makes n events that follow each other.
+func chain(t *testing.T, n int) []eventlog.Envelope {
+	t.Helper()
+	var head eventlog.Head
+	var out []eventlog.Envelope
+	for range n {
+		d, err := eventlog.NewDraft(eventlog.TypePoolRemoved, "pool/web", map[string]string{"name": "<web>"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := eventlog.Seal(head, 1, head2rev(head), time.Unix(1_800_000_000, 0), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, e)
+		head = eventlog.HeadOf(e)
+	}
+	return out
+}
+
+func head2rev(h eventlog.Head) uint64 { return uint64(h.Seq) + 1 }
+
+const testKey = "a cluster key for tests"
+
+// start runs a front and ends it, waiting, with the test.
+func start(t *testing.T, run func(context.Context) error) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("front: %v", err)
+		}
+	})
+	return stop
+}
+
+func overUnix(t *testing.T, b Backend) (*Client, string, func() error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "run", "dyad.sock")
+	ln, err := ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHandler(b, HandlerOptions{})
+	stop := start(t, func(ctx context.Context) error { return ServeUnix(ctx, ln, h, nil) })
+	c := NewClient(ClientOptions{Socket: path})
+	t.Cleanup(c.Close)
+	return c, path, stop
+}
+
+func overTCP(t *testing.T, b Backend) (*Client, string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := NewHandler(b, HandlerOptions{})
+	start(t, func(ctx context.Context) error { return ServeTCP(ctx, ln, testKey, h, nil) })
+	a := ln.Addr().String()
+	c := NewClient(ClientOptions{Address: a, Key: testKey, Node: "node-b"})
+	t.Cleanup(c.Close)
+	return c, a
+}
