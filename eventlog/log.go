@@ -83,9 +83,12 @@ type Log interface {
 	// Follow delivers every event after the given head, in order, in batches
 	// of up to MaxPage, each event verified against the one before it, and then
 	// waits for more. It survives disconnects and compactions of the store by
-	// itself. It ends when ctx does, or with ErrCorrupt, ErrGap or ErrClosed.
-	// The first step is delivered as soon as the follower has caught up with
-	// the head known when it began; it is empty if there was nothing to read.
+	// itself. One empty step says when the follower has caught up with the head
+	// known when it began; where there was nothing to read it is the first.
+	//
+	// It ends without an error when ctx does. It ends with ErrCorrupt if an
+	// event does not follow from after (a changed or another history), with
+	// ErrGap if one is missing or the log ends before after, and with ErrClosed.
 	Follow(ctx context.Context, after Head) iter.Seq2[[]Envelope, error]
 }
 

@@ -233,7 +233,7 @@ func passing(err error) bool {
 	for _, e := range []error{
 		rpctypes.ErrUnhealthy, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged,
 		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
-		rpctypes.ErrTooManyLearners, context.DeadlineExceeded,
+		context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -2,6 +2,7 @@ package etcdnode
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -52,12 +53,10 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 	wg.Go(func() {
 		eachLine(c.stderr, func(line string) {
 			level, text := complaint(line)
-			if level > slog.LevelWarn {
+			if level > slog.LevelDebug {
 				c.last = text
-			} else if level < slog.LevelWarn {
-				c.last = line // not etcd's logger: a panic, or our own last words
 			}
-			log.Log(nil, min(level, slog.LevelWarn), text, "event", "store.says") //nolint:staticcheck // no context here
+			log.Log(context.Background(), level, text, "event", "store.says")
 		})
 	})
 	wg.Wait()
@@ -72,8 +71,9 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 	return why
 }
 
-// complaint reads a line of etcd's logger: its level and its text with the
-// error in it.
+// complaint reads a line of etcd's logger. Its warnings are chatter (debug), its
+// errors are warnings to us: what counts is whether the child lives. Any other
+// line is a panic's or the child's own last words (info).
 func complaint(line string) (slog.Level, string) {
 	var v struct{ Level, Msg, Error string }
 	if json.Unmarshal([]byte(line), &v) != nil || v.Msg == "" {
@@ -82,10 +82,10 @@ func complaint(line string) (slog.Level, string) {
 	if v.Error != "" {
 		v.Msg += ": " + v.Error
 	}
-	if v.Level == "warn" || v.Level == "info" {
-		return slog.LevelWarn, v.Msg
+	if v.Level == "warn" {
+		return slog.LevelDebug, v.Msg
 	}
-	return slog.LevelError, v.Msg
+	return slog.LevelWarn, v.Msg
 }
 
 // eachLine calls f for each line of r, cut at maxLine bytes, until r ends. It

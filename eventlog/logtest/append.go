@@ -347,7 +347,7 @@ func contextCancelled(t *testing.T, h Harness) {
 func closed(t *testing.T, h Harness) {
 	put(t, h.Log, draft("a", 1))
 	f := follow(t, h.Log, eventlog.Head{})
-	f.until(1)
+	f.caughtUp()
 	done := make(chan error, 1)
 	go func() {
 		_, err, _ := f.next()

@@ -42,6 +42,21 @@ func followFromMiddle(t *testing.T, h Harness) {
 	end.until(31)
 }
 
+// followCatchesUp: the empty step comes once, and not before the end.
+func followCatchesUp(t *testing.T, h Harness) {
+	put(t, h.Log, many("a", 0, eventlog.MaxPage)...)
+	put(t, h.Log, many("a", 0, 10)...)
+	f := follow(t, h.Log, eventlog.Head{})
+	f.caughtUp()
+	if f.at.Seq != eventlog.MaxPage+10 {
+		t.Fatalf("the follower says it has caught up at event %d of %d", f.at.Seq, eventlog.MaxPage+10)
+	}
+	put(t, h.Log, draft("a", 1))
+	if run := f.step(); len(run) == 0 {
+		t.Error("a second empty step")
+	}
+}
+
 func followEmpty(t *testing.T, h Harness) {
 	f := follow(t, h.Log, eventlog.Head{})
 	if run := f.step(); len(run) != 0 {

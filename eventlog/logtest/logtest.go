@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"ContextCancelled", contextCancelled},
 		{"FollowFromStart", followFromStart},
 		{"FollowFromMiddle", followFromMiddle},
+		{"FollowCatchesUp", followCatchesUp},
 		{"FollowEmpty", followEmpty},
 		{"FollowDiverged", followDiverged},
 		{"FollowManyAndSlow", followManyAndSlow},
@@ -183,8 +184,13 @@ func (f *follower) step() []eventlog.Envelope {
 func (f *follower) until(seq eventlog.Seq) {
 	f.t.Helper()
 	for f.at.Seq < seq {
-		if len(f.step()) == 0 && f.at.Seq > 0 {
-			continue // the first step may be empty
-		}
+		f.step()
+	}
+}
+
+// caughtUp steps until the empty step.
+func (f *follower) caughtUp() {
+	f.t.Helper()
+	for len(f.step()) > 0 {
 	}
 }

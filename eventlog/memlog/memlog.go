@@ -97,7 +97,7 @@ func (l *Log) page(after eventlog.Seq, limit int) []eventlog.Envelope {
 // Follow implements [eventlog.Log].
 func (l *Log) Follow(ctx context.Context, after eventlog.Head) iter.Seq2[[]eventlog.Envelope, error] {
 	return func(yield func([]eventlog.Envelope, error) bool) {
-		for at, first := after, true; ; first = false {
+		for at, marked := after, false; ; {
 			run, news, err := l.next(ctx, at)
 			if ctx.Err() != nil {
 				return
@@ -109,12 +109,16 @@ func (l *Log) Follow(ctx context.Context, after eventlog.Head) iter.Seq2[[]event
 				yield(nil, err)
 				return
 			}
-			if (first || len(run) > 0) && !yield(run, nil) {
-				return
-			}
 			if len(run) > 0 {
+				if !yield(run, nil) {
+					return
+				}
 				continue
 			}
+			if !marked && !yield(nil, nil) {
+				return
+			}
+			marked = true
 			select {
 			case <-news:
 			case <-ctx.Done():

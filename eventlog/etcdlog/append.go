@@ -1,0 +1,243 @@
+package etcdlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"dyad/eventlog"
+)
+
+// Append implements [eventlog.Log].
+//
+// A refusal (ErrConflict, ErrEpoch) is certain: before it is given, what it
+// rests on was read with quorum. Without ExpectedHead other writers that come
+// first are no conflict; the append starts again behind them, up to 64 times.
+func (l *Log) Append(ctx context.Context, b eventlog.Batch) ([]eventlog.Envelope, error) {
+	if err := l.usable(ctx); err != nil {
+		return nil, err
+	}
+	if len(b.Drafts) > eventlog.MaxBatch {
+		return nil, fmt.Errorf("%w: %d events, at most %d", eventlog.ErrTooLarge, len(b.Drafts), eventlog.MaxBatch)
+	}
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.ctx.Done():
+		return nil, eventlog.ErrClosed
+	}
+	d := l.dependencies(b)
+	at, err := l.readBase(ctx, d, false)
+	if err != nil {
+		return nil, err
+	}
+	return l.appendAt(ctx, b, d, at)
+}
+
+// appendAt seals b behind at and writes it, again behind what was found there
+// if at no longer stands.
+func (l *Log) appendAt(ctx context.Context, b eventlog.Batch, d dependencies, at base) ([]eventlog.Envelope, error) {
+	for attempt := range maxAttempts {
+		sealed, err := eventlog.SealBatch(at.Base, l.opts.Clock(), b)
+		moved := errors.Is(err, eventlog.ErrConflict) || errors.Is(err, eventlog.ErrEpoch)
+		if moved && !at.certain {
+			// The local member may be behind: ask again with quorum.
+			if at, err = l.readBase(ctx, d, true); err != nil {
+				return nil, err
+			}
+			sealed, err = eventlog.SealBatch(at.Base, l.opts.Clock(), b)
+		}
+		if err != nil || len(sealed) == 0 {
+			return nil, err
+		}
+		next, done, err := l.write(ctx, d, at, sealed)
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			l.saw(sealed[len(sealed)-1].Seq)
+			return sealed, nil
+		}
+		if at = next; attempt > 0 && b.ExpectedHead == nil {
+			// Two nodes that write at once would keep step without chance.
+			if err := l.pause(ctx, rand.N(maxAttemptPause)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("%w: other writers came first %d times in a row", eventlog.ErrConflict, maxAttempts)
+}
+
+// dependencies are the keys an append reads, in the order of the operations:
+// head, epoch, streams, idempotency keys.
+type dependencies struct {
+	streams, keys []string
+	names         []string
+}
+
+func (l *Log) dependencies(b eventlog.Batch) dependencies {
+	streams, idem := map[string]bool{}, map[string]bool{}
+	for _, d := range b.Drafts {
+		streams[d.Stream] = true
+		if d.Key != "" {
+			idem[d.Key] = true
+		}
+	}
+	for s := range b.ExpectedStreams {
+		streams[s] = true
+	}
+	d := dependencies{streams: slices.Sorted(maps.Keys(streams)), keys: slices.Sorted(maps.Keys(idem))}
+	d.names = append(make([]string, 0, 2+len(d.streams)+len(d.keys)), l.keys.head(), l.keys.epoch())
+	for _, s := range d.streams {
+		d.names = append(d.names, l.keys.stream(s))
+	}
+	for _, k := range d.keys {
+		d.names = append(d.names, l.keys.idempotency(k))
+	}
+	return d
+}
+
+func (d dependencies) gets(opts ...clientv3.OpOption) []clientv3.Op {
+	ops := make([]clientv3.Op, len(d.names))
+	for i, n := range d.names {
+		ops[i] = clientv3.OpGet(n, opts...)
+	}
+	return ops
+}
+
+// base is what an append builds on, with the revisions that prove it.
+type base struct {
+	eventlog.Base
+	headRev, epochRev int64
+	certain           bool // read with quorum
+}
+
+// readBase reads what d names at one revision, with or without quorum.
+func (l *Log) readBase(ctx context.Context, d dependencies, quorum bool) (base, error) {
+	var opts []clientv3.OpOption
+	if !quorum {
+		opts = append(opts, clientv3.WithSerializable())
+	}
+	cctx, cancel := l.call(ctx)
+	defer cancel()
+	resp, err := l.client.Txn(cctx).Then(d.gets(opts...)...).Commit()
+	if err != nil {
+		return base{}, l.mapped(ctx, "read the end of the log", err)
+	}
+	return d.decode(resp.Responses, quorum)
+}
+
+func (d dependencies) decode(rs []*pb.ResponseOp, certain bool) (base, error) {
+	at := base{certain: certain, Base: eventlog.Base{
+		Streams: make(map[string]uint64, len(d.streams)), Keys: make(map[string]eventlog.Seq, len(d.keys)),
+	}}
+	if len(rs) != len(d.names) {
+		return at, fmt.Errorf("%w: the store answered %d of %d reads", eventlog.ErrUnavailable, len(rs), len(d.names))
+	}
+	head, epoch := rs[0].GetResponseRange().Kvs, rs[1].GetResponseRange().Kvs
+	at.headRev, at.epochRev = modRevision(head), modRevision(epoch)
+	var err error
+	if at.Head, err = decodeHead(head); err != nil {
+		return at, err
+	}
+	n, ok, err := decodeNumber(epoch)
+	if err != nil {
+		return at, err
+	}
+	if ok {
+		at.Head.Epoch = eventlog.Epoch(n)
+	}
+	for i, s := range d.streams {
+		if at.Streams[s], _, err = decodeNumber(rs[2+i].GetResponseRange().Kvs); err != nil {
+			return at, err
+		}
+	}
+	for i, k := range d.keys {
+		n, ok, err := decodeNumber(rs[2+len(d.streams)+i].GetResponseRange().Kvs)
+		if err != nil {
+			return at, err
+		}
+		if ok {
+			at.Keys[k] = eventlog.Seq(n)
+		}
+	}
+	return at, nil
+}
+
+// write commits sealed if at still stands. If not, it returns what stands
+// instead, as the same transaction saw it.
+func (l *Log) write(ctx context.Context, d dependencies, at base, sealed []eventlog.Envelope) (base, bool, error) {
+	puts, err := l.puts(at, sealed)
+	if err != nil {
+		return at, false, err
+	}
+	cctx, cancel := l.call(ctx)
+	defer cancel()
+	resp, err := l.client.Txn(cctx).
+		If(
+			clientv3.Compare(clientv3.ModRevision(l.keys.head()), "=", at.headRev),
+			clientv3.Compare(clientv3.ModRevision(l.keys.epoch()), "=", at.epochRev),
+		).
+		Then(puts...).Else(d.gets()...).Commit()
+	if err != nil {
+		return at, false, l.mapped(ctx, "append", err)
+	}
+	if resp.Succeeded {
+		return at, true, nil
+	}
+	next, err := d.decode(resp.Responses, true)
+	return next, false, err
+}
+
+// puts are the writes that add sealed behind at. Streams and keys that occur
+// more than once get their last value: a transaction writes a key once.
+func (l *Log) puts(at base, sealed []eventlog.Envelope) ([]clientv3.Op, error) {
+	counters := map[string]string{}
+	ops := make([]clientv3.Op, 0, 3*len(sealed)+2)
+	for _, e := range sealed {
+		stored, err := eventlog.Encode(e)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, clientv3.OpPut(l.keys.event(e.Seq), string(stored)))
+		counters[l.keys.stream(e.Stream)] = number(e.StreamRev)
+		if e.Key != "" {
+			counters[l.keys.idempotency(e.Key)] = number(e.Seq)
+		}
+	}
+	end := eventlog.HeadOf(sealed[len(sealed)-1])
+	head, err := json.Marshal(end)
+	if err != nil {
+		return nil, fmt.Errorf("encode the head: %w", err)
+	}
+	counters[l.keys.head()] = string(head)
+	if end.Epoch != at.Head.Epoch {
+		counters[l.keys.epoch()] = number(end.Epoch)
+	}
+	for _, k := range slices.Sorted(maps.Keys(counters)) {
+		ops = append(ops, clientv3.OpPut(k, counters[k]))
+	}
+	return ops, nil
+}
+
+// pause waits, or returns why it must not go on.
+func (l *Log) pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-l.ctx.Done():
+	}
+	return l.usable(ctx)
+}
