@@ -99,3 +99,16 @@ func (l *Lab) removeDir() error {
 	}
 	return err
 }
+
+// Forget removes the files of a rootless lab whose processes are gone: its
+// namespaces went with them.
+func Forget(dir string) error {
+	l, err := Open(dir)
+	if err != nil {
+		return err
+	}
+	if !l.Rootless {
+		return fmt.Errorf("the lab in %s is not a rootless one\n  try: dyad lab down", dir)
+	}
+	return l.removeDir()
+}
