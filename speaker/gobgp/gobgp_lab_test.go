@@ -221,3 +221,20 @@ func TestLabInternalPeersGetLocalPref(t *testing.T) {
 		}
 	})
 }
+
+// A GoBGP server in the same process would do as the router, but starting
+// another one writes package variables that the running one reads.
+func TestLabANewRouterIDRenewsTheSessions(t *testing.T) {
+	l := newLab(t, "ip", "bird", "birdc")
+	bird{}.start(l, labConf{asn: routerASN, expects: ourASN, hold: 90})
+	s := newLabSpeaker(t)
+	w := labWish(l, ourASN, 90, 5)
+	mustSet(t, s, w)
+	awaitUp(t, s, l.router4, l.router6)
+	await(t, "the routes are there", func() bool { return bird{}.count(l) == 5 })
+	w.RouterID, w.Routes = netip.MustParseAddr("10.255.0.77"), nil
+	mustSet(t, s, w)
+	await(t, "the router sees the new identifier and the same routes", func() bool {
+		return strings.Contains(birdAsk(l, "show", "protocols", "all", "up4"), "10.255.0.77") && bird{}.count(l) == 5
+	})
+}

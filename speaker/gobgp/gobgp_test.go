@@ -599,25 +599,6 @@ func TestCloseSaysGoodbyeAndLeavesNothing(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-func TestANewRouterIDRenewsTheSessions(t *testing.T) {
-	port := freePort(t)
-	a := newRouter(t, "127.0.0.2", port, routerASN, ourASN)
-	s := newSpeaker(t, gobgp.Options{RemotePort: port})
-	w := speaker.Wish{RouterID: ourID, Peers: []speaker.Peer{peerOf(a, ourASN)}, Routes: []speaker.Route{route(a.ip, "10.0.0.1/32", better)}}
-	mustSet(t, s, w)
-	awaitUp(t, s, a.ip)
-	w.RouterID, w.Routes = netip.MustParseAddr("10.255.0.77"), nil
-	mustSet(t, s, w)
-	id := func() (id string) {
-		_ = a.srv.ListPeer(t.Context(), &api.ListPeerRequest{}, func(p *api.Peer) { id = p.GetState().GetRouterId() })
-		return id
-	}
-	await(t, "the router sees the new identifier", func() bool {
-		return id() == "10.255.0.77" && sessionOf(s, a.ip).State == speaker.Established
-	})
-	expectTable(t, a, map[string]string{"10.0.0.1/32": "as path [64513], med 0, next hop 127.0.0.1, origin 0"})
-}
-
 func TestListening(t *testing.T) {
 	port, ourPort := freePort(t), freePort(t)
 	s := newSpeaker(t, gobgp.Options{RemotePort: port, ListenPort: ourPort, ListenAddresses: []netip.Addr{ourIP}})

@@ -32,11 +32,8 @@ const (
 	logReceived = "received notification"
 )
 
-func (t tap) Enabled(_ context.Context, l slog.Level) bool {
-	// GoBGP writes the failed attempts at debug and everything else that
-	// matters at info; only the base cares for more.
-	return true
-}
+// Enabled is always true: GoBGP writes failed attempts at debug level.
+func (t tap) Enabled(context.Context, slog.Level) bool { return true }
 
 func (t tap) Handle(ctx context.Context, r slog.Record) error {
 	switch r.Message {
