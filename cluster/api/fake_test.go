@@ -27,7 +27,6 @@ type fake struct {
 	query  audit.Query
 	fact   FactRequest
 	join   JoinRequest
-	scope  string
 	err    error         // what Execute, Events, Explain, RecordFact and Join answer
 	block  chan struct{} // if not nil, Execute waits for it or its context
 	inside chan struct{} // Execute says that it began
