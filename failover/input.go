@@ -54,6 +54,10 @@ type (
 	}
 	// Services: which services exist, to forget the health of those that don't.
 	Services struct{ Names []string }
+	// Nodes: which nodes the log says the cluster has, this one included. A
+	// node that was removed counts no more, and one never heard is shown as
+	// unknown. An empty list says nothing: every node that is heard counts.
+	Nodes struct{ Names []string }
 	// Drained: the log says which nodes are drained.
 	Drained struct{ Nodes map[string]bool }
 	// Stopping: this agent was told to stop; step down first.
@@ -72,6 +76,7 @@ func (Peers) input()         {}
 func (Synced) input()        {}
 func (ServiceHealth) input() {}
 func (Services) input()      {}
+func (Nodes) input()         {}
 func (Drained) input()       {}
 func (Stopping) input()      {}
 func (Silence) input()       {}
@@ -82,8 +87,11 @@ type Report struct {
 	// Node is who reports; needed where the message itself does not tell.
 	Node string `json:"w,omitempty"`
 	// Boot changes at every start of the agent.
-	Boot   string             `json:"b"`
-	Stance projections.Stance `json:"s"`
+	Boot string `json:"b"`
+	// Started is when this boot began, in Unix milliseconds by the node's own
+	// clock. It orders the boots of one node, and is compared with nothing else.
+	Started int64              `json:"t,omitempty"`
+	Stance  projections.Stance `json:"s"`
 	// Ready: synced, and Established with every wanted peer.
 	Ready bool `json:"r"`
 	// Stopping: a planned stop has begun.

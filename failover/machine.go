@@ -16,6 +16,7 @@ import (
 type Machine struct {
 	cfg   Config
 	peers map[string]*peer
+	nodes []string // of the cluster; empty while not told
 
 	synced, stopping, silenced bool
 	drained                    map[string]bool
@@ -37,7 +38,7 @@ func New(cfg Config, now time.Time) *Machine {
 	m := &Machine{
 		cfg: cfg, peers: map[string]*peer{}, established: map[netip.Addr]bool{}, unhealthy: map[string]string{},
 	}
-	m.report = Report{Node: cfg.Self, Boot: cfg.Boot}
+	m.report = Report{Node: cfg.Self, Boot: cfg.Boot, Started: now.UnixMilli()}
 	stance, reason, _ := m.judge(now)
 	m.view = m.viewOf(now, stance, reason)
 	return m
@@ -56,6 +57,7 @@ func (m *Machine) View() projections.View { return cloneView(m.view) }
 // not go back between steps; if it does, deadlines wait for the later time.
 func (m *Machine) Step(now time.Time, in Input) Output {
 	facts := m.take(now, in)
+	m.owe()
 	stance, reason, wake := m.judge(now)
 	next := m.viewOf(now, stance, reason)
 	if next.Stance != m.view.Stance {
@@ -85,6 +87,8 @@ func (m *Machine) take(now time.Time, in Input) []Fact {
 		return m.reported(now, v)
 	case Session:
 		m.established[v.Peer.Unmap()] = v.Established
+	case Nodes:
+		m.nodes = slices.Clone(v.Names)
 	case Peers:
 		m.want = slices.Clone(v.Want)
 	case Synced:
@@ -137,7 +141,7 @@ func (m *Machine) judge(now time.Time) (projections.Stance, projections.Reason, 
 	case !m.synced:
 		return row(projections.StanceStepDown, "not-synced", "the log has not been read to its end since the start")
 	}
-	names := slices.Sorted(maps.Keys(m.peers))
+	names := m.others()
 	for _, n := range names {
 		if code, text := m.down(n); code != "" {
 			return row(projections.StanceTakeover, code, "%s", text)
@@ -149,7 +153,7 @@ func (m *Machine) judge(now time.Time) (projections.Stance, projections.Reason, 
 		}
 	}
 	for _, n := range names {
-		if m.peers[n].verdict == projections.Unknown {
+		if m.verdict(n) == projections.Unknown {
 			return row(projections.StanceNormal, "peer-unknown", "%s was not heard since the start", n)
 		}
 	}
@@ -160,8 +164,14 @@ func (m *Machine) judge(now time.Time) (projections.Stance, projections.Reason, 
 }
 
 // down says why a peer does not carry its share; empty if it does.
+//
+// Invariant: a node that was never heard is not down, so nothing is taken from
+// a stranger.
 func (m *Machine) down(name string) (code, text string) {
 	p := m.peers[name]
+	if p == nil {
+		p = &peer{verdict: projections.Unknown}
+	}
 	switch {
 	case p.verdict == projections.DeadMember:
 		return "peer-dead", name + " is silent"
@@ -182,7 +192,7 @@ func (m *Machine) down(name string) (code, text string) {
 // failback keeps a takeover until the peer that is back has proved itself.
 func (m *Machine) failback(now time.Time, name string) (projections.Stance, projections.Reason, time.Time, bool) {
 	p := m.peers[name]
-	if p.owes == 0 {
+	if p == nil || !p.owing {
 		return "", projections.Reason{}, time.Time{}, false
 	}
 	r := projections.Reason{Code: "failback-wait", Text: name + " is back and not ready yet"}
@@ -191,11 +201,38 @@ func (m *Machine) failback(now time.Time, name string) (projections.Stance, proj
 	}
 	due := p.readySince.Add(p.owes)
 	if !now.Before(due) {
-		p.owes = 0
+		p.owing, p.owes = false, 0
 		return "", projections.Reason{}, time.Time{}, false
 	}
 	r.Text = fmt.Sprintf("%s is back, and gets its share after %s without a break", name, p.owes)
 	return projections.StanceTakeover, r, due, true
+}
+
+// others lists the nodes that count, sorted: those of the cluster, or while that
+// is not known, those heard of.
+func (m *Machine) others() []string {
+	names := slices.Clone(m.nodes)
+	if len(names) == 0 {
+		names = slices.Collect(maps.Keys(m.peers))
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(n string) bool { return n == m.cfg.Self })
+}
+
+func (m *Machine) verdict(name string) projections.Verdict {
+	if p := m.peers[name]; p != nil {
+		return p.verdict
+	}
+	return projections.Unknown
+}
+
+// owe notes which peers have to prove themselves when they are up again.
+func (m *Machine) owe() {
+	for name, p := range m.peers {
+		if code, _ := m.down(name); code != "" {
+			p.owing = true
+		}
+	}
 }
 
 // ready: in sync, heard by every router, and here to stay.
@@ -221,13 +258,13 @@ func (m *Machine) renewReport() bool {
 func (m *Machine) viewOf(now time.Time, stance projections.Stance, reason projections.Reason) projections.View {
 	v := projections.View{
 		Self: m.cfg.Self, Stance: stance, Reason: reason, Since: m.view.Since,
-		Nodes: make(map[string]projections.Verdict, len(m.peers)), Unhealthy: m.unhealthy,
+		Nodes: map[string]projections.Verdict{}, Unhealthy: m.unhealthy,
 	}
 	if stance != m.view.Stance {
 		v.Since = now
 	}
-	for name, p := range m.peers {
-		v.Nodes[name] = p.verdict
+	for _, name := range m.others() {
+		v.Nodes[name] = m.verdict(name)
 	}
 	return cloneView(v)
 }

@@ -37,7 +37,11 @@ func TestDialogues(t *testing.T) {
 }
 
 func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
-	if d.Cmd != "steps" {
+	switch d.Cmd {
+	case "steps":
+	case "dump":
+		return s.m.String() + "\n"
+	default:
 		t.Fatalf("unknown command %s", d.Cmd)
 	}
 	var out strings.Builder
@@ -80,7 +84,11 @@ func (s *stage) input(name string, w []string) Input {
 		if !has("late") {
 			s.n++
 		}
-		r := Report{Boot: w[0], Stance: projections.StanceNormal, N: s.n, Ready: has("ready"), Stopping: has("stopping")}
+		started, err := strconv.ParseInt(strings.TrimPrefix(w[0], "b"), 10, 64)
+		if err != nil {
+			s.t.Fatalf("boot %s is not b<number>", w[0])
+		}
+		r := Report{Boot: w[0], Started: started, Stance: projections.StanceNormal, N: s.n, Ready: has("ready"), Stopping: has("stopping")}
 		for _, st := range []projections.Stance{projections.StanceTakeover, projections.StanceStepDown} {
 			if has(string(st)) {
 				r.Stance = st
@@ -93,6 +101,8 @@ func (s *stage) input(name string, w []string) Input {
 		return Peers{Want: []netip.Addr{router}}
 	case "synced":
 		return Synced{OK: !has("no")}
+	case "nodes":
+		return Nodes{Names: w}
 	case "drained":
 		nodes := map[string]bool{}
 		for _, n := range w {
@@ -184,9 +194,11 @@ func TestMachineKeepsItsWord(t *testing.T) {
 			case o.Changed == false && len(o.Facts) > 0:
 				r.Fatalf("facts without a change: %v", o.Facts)
 			}
-			before = o.View
-			o.View.Nodes["b"] = "scribble" // the caller's copy
+			o.View.Nodes["b"], o.View.Unhealthy["s"] = "scribble", "scribble" // the caller's copy
 			before = m.View()
+			if before.Nodes["b"] == "scribble" || before.Unhealthy["s"] == "scribble" {
+				r.Fatalf("the view shares its maps with the machine")
+			}
 		}
 		m.Step(now, Synced{OK: true})
 		n++

@@ -12,15 +12,26 @@ import (
 type peer struct {
 	verdict projections.Verdict
 	report  Report
-	gone    string // the boot that said goodbye; its late reports count for nothing
+	told    time.Time // when report came
+	gone    string    // the boot that said goodbye; its late reports count for nothing
 	// readySince is when the peer was last seen to become ready, without a break
 	// since; zero while it is not.
 	readySince time.Time
-	deaths     []time.Time // within FlapWindow
-	// owes is how long the peer must have been ready before this node gives
-	// its takeover up; 0 if it owes nothing.
-	owes time.Duration
+	deaths     []time.Time // within FlapWindow, at most maxDeaths
+	// owing: the peer was down, and must prove that it is ready before this
+	// node gives its takeover up. owes is for how long; 0 after a drain.
+	owing bool
+	owes  time.Duration
 }
+
+const (
+	// maxDeaths bounds what is remembered; far fewer reach FailbackMax.
+	maxDeaths = 64
+	// lateBound is how long after the word of a newer boot one of an older boot
+	// counts as late. It is bounded because a clock may have been set back
+	// between the two: such a node must not stay unheard.
+	lateBound = 10 * time.Second
+)
 
 func (m *Machine) peer(name string) *peer {
 	p, ok := m.peers[name]
@@ -71,13 +82,19 @@ func (m *Machine) silent(now time.Time, v PeerSilent) []Fact {
 	if p.verdict != projections.Alive {
 		return nil
 	}
+	m.died(now, p)
+	return m.turn(now, v.Node, v.Sensor, projections.DeadMember, v.Silence, v.Evidence)
+}
+
+// died counts a death and sets what the peer owes for it.
+func (m *Machine) died(now time.Time, p *peer) {
 	p.deaths = append(slices.DeleteFunc(p.deaths, func(t time.Time) bool { return now.Sub(t) > m.cfg.FlapWindow }), now)
+	p.deaths = p.deaths[max(0, len(p.deaths)-maxDeaths):]
 	delay := m.cfg.FailbackDelay
 	for range p.deaths[1:] {
 		delay = min(2*delay, m.cfg.FailbackMax)
 	}
-	p.owes, p.readySince = delay, time.Time{}
-	return m.turn(now, v.Node, v.Sensor, projections.DeadMember, v.Silence, v.Evidence)
+	p.owing, p.owes, p.readySince = true, delay, time.Time{}
 }
 
 // left: a planned stop is no flap, but the node has to prove itself again.
@@ -90,7 +107,7 @@ func (m *Machine) left(now time.Time, v PeerLeft) []Fact {
 		return nil
 	}
 	p.gone, p.readySince = p.report.Boot, time.Time{}
-	p.owes = max(p.owes, m.cfg.FailbackDelay)
+	p.owing, p.owes = true, max(p.owes, m.cfg.FailbackDelay)
 	return m.turn(now, v.Node, v.Sensor, projections.Left, 0, nil)
 }
 
@@ -102,14 +119,14 @@ func (m *Machine) reported(now time.Time, v PeerReport) []Fact {
 	}
 	p := m.peer(v.Node)
 	r := v.Report
-	if r.Boot == p.report.Boot && r.N <= p.report.N || p.gone != "" && r.Boot == p.gone {
+	if p.late(now, r) {
 		return nil
 	}
 	if r.Boot != p.report.Boot {
-		p.readySince = time.Time{}
+		m.reborn(now, p)
 	}
 	facts := m.heard(now, v.Node, SensorReport)
-	p.report = r
+	p.report, p.told = r, now
 	switch {
 	case !r.Ready:
 		p.readySince = time.Time{}
@@ -117,7 +134,28 @@ func (m *Machine) reported(now time.Time, v PeerReport) []Fact {
 		p.readySince = now
 	}
 	if r.Stopping {
-		p.owes = max(p.owes, m.cfg.FailbackDelay)
+		p.owing, p.owes = true, max(p.owes, m.cfg.FailbackDelay)
 	}
 	return facts
+}
+
+// late tells whether the peer has said something newer already.
+func (p *peer) late(now time.Time, r Report) bool {
+	switch {
+	case r.Boot == p.report.Boot && r.N <= p.report.N:
+		return true
+	case p.gone != "" && r.Boot == p.gone:
+		return true
+	}
+	return r.Boot != p.report.Boot && r.Started < p.report.Started && p.verdict == projections.Alive && now.Sub(p.told) < lateBound
+}
+
+// reborn: the peer reports from a new boot. If nothing was known to be wrong
+// with the old one, it crashed and came back before a sensor noticed; that is a
+// death like any other, or a fast crash loop would never be damped.
+func (m *Machine) reborn(now time.Time, p *peer) {
+	if p.report.Boot != "" && p.verdict == projections.Alive && !p.owing {
+		m.died(now, p)
+	}
+	p.readySince = time.Time{}
 }
