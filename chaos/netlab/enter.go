@@ -56,7 +56,7 @@ func Enter(dir string) (code int, done bool, err error) {
 
 // Join runs this command again inside the namespaces of a process of a rootless
 // lab, as [Enter] does. A rootless process is not able to join a user namespace
-// while it has several threads, so nsenter (util-linux) does it.
+// while it has several threads, so nsenter and unshare (util-linux) do it.
 func Join(dir string, inside Process) (code int, done bool, err error) {
 	if Rootless() || os.Geteuid() == 0 {
 		return 0, false, nil
@@ -70,8 +70,10 @@ func Join(dir string, inside Process) (code int, done bool, err error) {
 	}
 	cmd := again(dir)
 	cmd.Args = append([]string{
-		tool, "--user", "--mount", "--net", "--preserve-credentials",
-		"--target", strconv.Itoa(inside.PID), "--", cmd.Path,
+		tool, "--user", "--mount", "--preserve-credentials", "--target", strconv.Itoa(inside.PID), "--",
+		// In a network namespace of its own: in that of a node it would be
+		// among what lab down ends.
+		"unshare", "--net", "--", cmd.Path,
 	}, cmd.Args[1:]...)
 	cmd.Path = tool
 	cmd.Env = append(cmd.Env, joinedEnv+"=1")

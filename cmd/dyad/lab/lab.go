@@ -188,6 +188,12 @@ func execute() *cobra.Command {
 	c.Flags().SetInterspersed(false)
 	dirFlag(c, &dir)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if args[1] == "--" {
+			args = append(args[:1], args[2:]...)
+		}
+		if len(args) < 2 {
+			return cli.Usage("dyad lab exec", "it needs a command to run", "dyad lab exec "+args[0]+" -- dyad status")
+		}
 		l, done, err := Reach(dir)
 		if done || err != nil {
 			return err
