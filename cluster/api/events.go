@@ -77,6 +77,8 @@ func stream(ctx context.Context, w http.ResponseWriter, b Backend, q audit.Query
 		return enc.Encode(v) == nil && rc.Flush() == nil
 	}
 	w.Header().Set("Content-Type", streamType)
+	// The write deadline stays with the connection; no other request may inherit it.
+	w.Header().Set("Connection", "close")
 	w.WriteHeader(http.StatusOK)
 	if rc.Flush() != nil {
 		return

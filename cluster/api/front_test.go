@@ -136,6 +136,20 @@ func TestAStreamBringsEventsAndEndsWithItsReader(t *testing.T) {
 	}
 }
 
+func TestAStreamKeepsItsConnectionToItself(t *testing.T) {
+	f := &fake{live: make(chan eventlog.Envelope), err: eventlog.ErrUnavailable}
+	c, _, _ := overUnix(t, f)
+	close(f.live)
+	resp, err := c.send(t.Context(), "GET", PathEventsFollow, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if !resp.Close || resp.Header.Get("Content-Type") != streamType {
+		t.Errorf("close %t, %v", resp.Close, resp.Header)
+	}
+}
+
 func TestAStreamThatFailsSaysWhy(t *testing.T) {
 	f := &fake{live: make(chan eventlog.Envelope), err: eventlog.ErrUnavailable}
 	c, _, _ := overUnix(t, f)
@@ -448,5 +462,30 @@ func TestABodyMayComeInParts(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK || f.req.Verb != "pool remove" {
 		t.Errorf("%s, %+v", resp.Status, f.req)
+	}
+}
+
+// A busy agent that accepts nothing for the moment is alive.
+func TestASocketWithAFullQueueIsLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dyad.sock")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			break // the queue is full
+		}
+		defer func() { _ = conn.Close() }()
+	}
+	_, err = ListenUnix(path)
+	wantError(t, err, ClassFailed, "socket-live")
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("the socket was taken away: %v", err)
 	}
 }

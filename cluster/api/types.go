@@ -59,7 +59,7 @@ type DiffLine struct {
 
 // Error is the body of every answer that is not 2xx.
 type Error struct {
-	// Class decides the exit code: usage, refused, unavailable, failed,
+	// Class decides the exit code: usage, denied, refused, unavailable, failed,
 	// not-converged.
 	Class string `json:"class"`
 	Code  string `json:"code"`
