@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"dyad/cluster/api"
+	"dyad/cmd/dyad/parse"
 	"dyad/projections"
 )
 
@@ -22,12 +23,10 @@ const (
 )
 
 // UsageError is a command line or an input that makes no sense.
-type UsageError struct{ What, Why, Fix string }
-
-func (e *UsageError) Error() string { return format(e.What, e.Why, e.Fix) }
+type UsageError = parse.Error
 
 // Usage makes a *[UsageError].
-func Usage(what, why, fix string) error { return &UsageError{what, why, fix} }
+func Usage(what, why, fix string) error { return &UsageError{What: what, Why: why, Fix: fix} }
 
 // ExitError ends the program with a code. A nil Err prints nothing: the answer
 // on stdout has said it all.
@@ -47,15 +46,7 @@ func (e *ExitError) Unwrap() error { return e.Err }
 
 // Exit makes an *[ExitError] that says what, why and what to try.
 func Exit(code int, what, why, fix string) error {
-	return &ExitError{Code: code, Err: errors.New(format(what, why, fix))}
-}
-
-func format(what, why, fix string) string {
-	s := what + ": " + why
-	if fix != "" {
-		s += "\n  try: " + fix
-	}
-	return s
+	return &ExitError{Code: code, Err: &parse.Error{What: what, Why: why, Fix: fix}}
 }
 
 var classCodes = map[string]int{
