@@ -25,6 +25,7 @@ const (
 // Agent is one node's control loop. Make it with [New], run it with Run.
 type Agent struct {
 	p       Parts
+	with    Attached
 	started time.Time
 
 	inputs  chan stamped
@@ -125,6 +126,33 @@ func machineConfig(p Parts) failover.Config {
 	}
 }
 
+// Attach adds the parts that report to the agent. It must be called before Run.
+func (a *Agent) Attach(with Attached) { a.with = with }
+
+// StoreChanged records that the store's process started or ended.
+func (a *Agent) StoreChanged(up bool, why string) {
+	f := failover.Fact{Type: eventlog.TypeStoreUp, Stream: "store/" + a.p.Config.Node, At: a.p.Now(), Reason: why}
+	if !up {
+		f.Type = eventlog.TypeStoreDown
+	}
+	p := eventlog.StorePayload{Why: why}
+	if a.with.Store != nil {
+		p.Restarts = a.with.Store.Restarts()
+	}
+	f.Data = p
+	a.rec.fact(f)
+}
+
+// Submit decides and appends a command of dyad itself.
+func (a *Agent) Submit(ctx context.Context, c projections.Command, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, appendBound)
+	defer cancel()
+	return a.appender.submit(ctx, c, projections.Meta{
+		Actor:  eventlog.Actor{Name: a.p.Config.Node, Auth: "system"},
+		Source: a.source("machine", "dyad/"+a.p.Version), Reason: reason, Correlation: a.p.NewID(),
+	}).err
+}
+
 // Snapshot returns what the loop last published.
 func (a *Agent) Snapshot() *Snapshot { return a.snap.Load() }
 
@@ -223,3 +251,6 @@ func (a *Agent) peerNames(s projections.State) []string {
 }
 
 func (a *Agent) setConfigRefused(r *projections.Refusal) { a.refused.Store(r) }
+
+// Attached returns what was attached so far.
+func (a *Agent) Attached() Attached { return a.with }

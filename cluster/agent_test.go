@@ -165,7 +165,7 @@ func (n *node) startWith(log eventlog.Log) {
 	n.sp = memspeaker.New(memspeaker.Options{Connect: 500 * time.Millisecond})
 	p := Parts{
 		Config: n.cfg, Version: "test", Boot: fmt.Sprint(n.disk.boots), PID: 1,
-		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Detector: &late{}, Peer: wire{n.w},
+		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Peer: wire{n.w},
 		Now: time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
 		Bootstrap: func(s projections.State) []projections.Command {
 			cmds := []projections.Command{
@@ -195,28 +195,12 @@ func (n *node) startWith(log eventlog.Log) {
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	p.Detector.(*late).set(det)
+	a.Attach(Attached{Detector: det})
 	ctx, cancel := context.WithCancel(context.Background())
 	n.w.mu.Lock()
 	n.agent, n.det, n.cancel, n.done = a, det, cancel, make(chan error, 1)
 	n.w.mu.Unlock()
 	go func() { n.done <- a.Run(ctx) }()
-}
-
-// late is a detector that is there a moment after the agent.
-type late struct {
-	mu sync.Mutex
-	d  *detect.Detector
-}
-
-func (l *late) set(d *detect.Detector) { l.mu.Lock(); defer l.mu.Unlock(); l.d = d }
-
-func (l *late) Announce(r reportOf) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.d != nil {
-		l.d.Announce(r)
-	}
 }
 
 // stop is a planned stop.

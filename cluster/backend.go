@@ -46,8 +46,8 @@ func (a *Agent) Status(context.Context) api.Status {
 		}
 	}
 	up := true
-	if a.p.Store != nil {
-		st.StorePID = a.p.Store.PID()
+	if a.with.Store != nil {
+		st.StorePID = a.with.Store.PID()
 		up = st.StorePID != 0
 	}
 	st.Writable, st.Why = writable(s, up)
@@ -61,8 +61,8 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 		pending: st.Pending, storeUp: up, refused: a.refused.Load(), started: a.started,
 		writeable: st.Writable, why: st.Why,
 	}
-	if a.p.Store != nil {
-		d.restarts = a.p.Store.Restarts()
+	if a.with.Store != nil {
+		d.restarts = a.with.Store.Restarts()
 	}
 	if a.p.Addresses != nil {
 		for _, f := range a.p.Addresses.Foreign() {

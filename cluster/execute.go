@@ -57,7 +57,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	return res, nil
 }
 
-func (a *Agent) storeUp() bool { return a.p.Store == nil || a.p.Store.PID() != 0 }
+func (a *Agent) storeUp() bool { return a.with.Store == nil || a.with.Store.PID() != 0 }
 
 func notWritable(what, why string) error {
 	return &api.Error{

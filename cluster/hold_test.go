@@ -6,10 +6,7 @@ import (
 	"sync"
 
 	"dyad/eventlog"
-	"dyad/failover"
 )
-
-type reportOf = failover.Report
 
 // holdLog is a log that answers nothing until it is released.
 type holdLog struct {

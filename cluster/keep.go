@@ -45,8 +45,8 @@ func (a *Agent) keepChecks(ctx context.Context) {
 	for {
 		select {
 		case services := <-a.services.c:
-			if a.p.Checker != nil {
-				a.p.Checker.Set(ctx, services)
+			if a.with.Checker != nil {
+				a.with.Checker.Set(ctx, services)
 			}
 		case <-ctx.Done():
 			return

@@ -114,7 +114,7 @@ func (a *Agent) stepAt(timer *time.Timer, at time.Time, inputs ...failover.Input
 	if report {
 		r := last.Report
 		r.Epoch, r.Mode, r.Applied, r.API = a.state.Head.Epoch, a.state.Mode, a.state.Head.Seq, a.apiAddress()
-		a.p.Detector.Announce(r)
+		a.with.Detector.Announce(r)
 	}
 	for _, f := range facts {
 		a.rec.fact(f)

@@ -27,13 +27,8 @@ type Parts struct {
 	Speaker speaker.Speaker
 	// Addresses may be nil: then nothing is put on the host.
 	Addresses Addresses
-	Detector  Detector
-	// Checker may be nil: then every service counts as healthy.
-	Checker Checker
 	// Peer asks the other node; see [Remote].
 	Peer Remote
-	// Store tells about the embedded store; nil if there is none to supervise.
-	Store Store
 	// Checkpoint keeps the folded state between starts.
 	Checkpoint Checkpoint
 	// Admit carries out a join; nil where joining is not possible.
@@ -47,6 +42,16 @@ type Parts struct {
 	Now    func() time.Time
 	NewID  func() string // UUIDv7
 	Logger *slog.Logger
+}
+
+// Attached are the parts that need the agent themselves: they report to
+// [Agent.Emit] and [Agent.StoreChanged].
+type Attached struct {
+	Detector Detector
+	// Checker may be nil: then every service counts as healthy.
+	Checker Checker
+	// Store tells about the embedded store; nil if there is none to supervise.
+	Store Store
 }
 
 // Journal keeps facts until they stand in the log (dyad/eventlog/journal).

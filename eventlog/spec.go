@@ -18,6 +18,8 @@ type Node struct {
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	// API is host:port of the node's API for the other node.
 	API string `json:"api,omitempty"`
+	// Gossip is host:port of the node's failure detector.
+	Gossip string `json:"gossip,omitempty"`
 	// Version is the dyad release the node joined with.
 	Version string `json:"version,omitempty"`
 }

@@ -33,6 +33,7 @@ var ErrOrphaned = errors.New("the agent is gone")
 // member is left where it is, which is as safe as being killed.
 func ChildMain(ctx context.Context, args []string, stdin io.Reader) error {
 	flags := flag.NewFlagSet("store", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the error says it
 	config := flags.String("config", "-", "where the configuration comes from; only - (standard input)")
 	if err := flags.Parse(args); err != nil {
 		return err

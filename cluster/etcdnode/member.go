@@ -95,6 +95,11 @@ func AddLearner(ctx context.Context, client *clientv3.Client, name, peerURL stri
 			// An attempt whose answer was lost did it.
 			id, err = findLearner(ctx, client, peerURL)
 		}
+		if errors.Is(err, rpctypes.ErrMemberNotFound) {
+			// The store makes the ID from the URL and the second. Within the
+			// second of a removal that is the removed one's, for ever refused.
+			return errAgain
+		}
 		return err
 	})
 	if err != nil {
@@ -102,6 +107,9 @@ func AddLearner(ctx context.Context, client *clientv3.Client, name, peerURL stri
 	}
 	return id, maps.Clone(members), nil
 }
+
+// errAgain: the change may work a moment later.
+var errAgain = errors.New("the store refused the new member's ID")
 
 func findLearner(ctx context.Context, client *clientv3.Client, peerURL string) (uint64, error) {
 	known, err := Members(ctx, client)
@@ -233,7 +241,7 @@ func passing(err error) bool {
 	for _, e := range []error{
 		rpctypes.ErrUnhealthy, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged,
 		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
-		context.DeadlineExceeded,
+		context.DeadlineExceeded, errAgain,
 	} {
 		if errors.Is(err, e) {
 			return true

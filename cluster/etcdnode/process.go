@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"time"
 )
 
 // maxLine bounds one line of what the child says; the rest of it is cut.
@@ -21,9 +22,17 @@ type child struct {
 	stdin          io.WriteCloser
 	stdout, stderr io.ReadCloser
 
-	answered bool   // it said that it is ready
-	last     string // the last thing it complained about
+	answered bool // it said that it is ready
+
+	words        string    // its last words: a panic's first line, or its last plain line
+	panicked     bool      // words are a panic's
+	complaint    string    // etcd's last error
+	complainedAt time.Time // and when that was
 }
+
+// recently is how long before its death a complaint of the child counts as part
+// of the reason.
+const recently = time.Second
 
 // newChild starts cmd.
 func newChild(cmd *exec.Cmd) (*child, error) {
@@ -53,9 +62,7 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 	wg.Go(func() {
 		eachLine(c.stderr, func(line string) {
 			level, text := complaint(line)
-			if level > slog.LevelDebug {
-				c.last = text
-			}
+			c.hear(level, text)
 			log.Log(context.Background(), level, text, "event", "store.says")
 		})
 	})
@@ -65,10 +72,24 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 	if err != nil {
 		why = err.Error()
 	}
-	if c.last != "" {
-		why += ": " + c.last
+	if c.words != "" {
+		why += ": " + c.words
+	}
+	if c.complaint != "" && time.Since(c.complainedAt) < recently {
+		why += ": " + c.complaint
 	}
 	return why
+}
+
+// hear remembers what may explain the child's end.
+func (c *child) hear(level slog.Level, text string) {
+	switch {
+	case level == slog.LevelWarn:
+		c.complaint, c.complainedAt = text, time.Now()
+	case level == slog.LevelInfo && !c.panicked:
+		c.words = text
+		c.panicked = strings.HasPrefix(text, "panic:") || strings.HasPrefix(text, "fatal error:")
+	}
 }
 
 // complaint reads a line of etcd's logger. Its warnings are chatter (debug), its

@@ -4,13 +4,20 @@ package main
 
 import (
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"dyad/cmd/dyad/agent"
 	"dyad/cmd/dyad/cli"
+	"dyad/cmd/dyad/drill"
+	"dyad/cmd/dyad/lab"
 	"dyad/cmd/dyad/root"
+	"dyad/cmd/dyad/setup"
 )
 
 func main() {
-	os.Exit(cli.Main(func(env *cli.Env) *cobra.Command { return root.New(env) }))
+	os.Exit(cli.Main(func(env *cli.Env) *cobra.Command {
+		return root.New(env, slices.Concat(agent.Commands(env), setup.Commands(env), lab.Commands(env), drill.Commands(env))...)
+	}))
 }

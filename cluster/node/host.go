@@ -1,0 +1,97 @@
+package node
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"dyad/cluster/config"
+	"dyad/eventlog"
+	"dyad/projections"
+)
+
+// hostPrefixes lists the addresses of this host's interfaces, loopback and
+// link-local ones left out: no pool may contain them.
+func hostPrefixes() []netip.Prefix {
+	ifaces, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, i := range ifaces {
+		if i.Flags&net.FlagLoopback == 0 {
+			out = append(out, prefixesOf(i)...)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
+}
+
+func prefixesOf(i net.Interface) []netip.Prefix {
+	addrs, err := i.Addrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// declarations are what a node says of itself when it starts.
+func declarations(c config.Config, version, cluster string, first bool) func(projections.State) []projections.Command {
+	return func(s projections.State) []projections.Command {
+		var cmds []projections.Command
+		if first && s.Head.Epoch == 0 {
+			cmds = append(cmds, projections.StartEpoch{Epoch: 1, Mode: "SOLO", Writers: []string{c.Node}, Cluster: cluster})
+		}
+		cmds = append(cmds, projections.JoinNode{Node: ownNode(c, version)})
+		for _, name := range switchNames(c) {
+			cmds = append(cmds, projections.DeclareSwitch{Switch: declare(c, name, s.Switches[name])})
+		}
+		return cmds
+	}
+}
+
+func switchNames(c config.Config) []string {
+	var out []string
+	for _, s := range c.Switches {
+		if !slices.Contains(out, s.Name) {
+			out = append(out, s.Name)
+		}
+	}
+	return out
+}
+
+// declare builds this node's declaration of a switch. Roles that an operator set
+// by command stay; the configuration only adds to them.
+func declare(c config.Config, name string, known eventlog.Switch) eventlog.Switch {
+	sw := eventlog.Switch{
+		Name: name, ID: known.ID, Source: "config",
+		Compute: known.Compute, Storage: known.Storage, Management: known.Management,
+	}
+	if sw.ID == "" {
+		sw.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte("dyad/switch/"+name)).String()
+	}
+	for _, s := range c.Switches {
+		if s.Name != name {
+			continue
+		}
+		if known.Name == "" {
+			sw.Compute, sw.Storage, sw.Management = sw.Compute || s.Compute, sw.Storage || s.Storage, sw.Management || s.Management
+		}
+		port := eventlog.Port{Node: c.Node, Interface: s.Interface, Alias: s.Alias}
+		if i, err := net.InterfaceByName(s.Interface); err == nil {
+			port.Addresses = prefixesOf(*i)
+		}
+		sw.Ports = append(sw.Ports, port)
+	}
+	return sw
+}

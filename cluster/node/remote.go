@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"dyad/cluster/api"
+	"dyad/eventlog"
+	"dyad/projections"
+)
+
+// remote asks the other node's API with the cluster key.
+type remote struct {
+	self, key string
+
+	mu      sync.Mutex
+	clients map[string]*api.Client // by address; there are at most two nodes
+}
+
+func newRemote(self, key string) *remote {
+	return &remote{self: self, key: key, clients: map[string]*api.Client{}}
+}
+
+func (r *remote) client(n eventlog.Node) (*api.Client, error) {
+	if n.API == "" {
+		return nil, errors.New(n.Name + " has not said where its API is")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.clients[n.API]
+	if !ok {
+		c = api.NewClient(api.ClientOptions{Address: n.API, Key: r.key, Node: r.self})
+		r.clients[n.API] = c
+	}
+	return c, nil
+}
+
+// Status implements cluster.Remote.
+func (r *remote) Status(ctx context.Context, n eventlog.Node) (api.Status, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return api.Status{}, err
+	}
+	list, err := c.Status(ctx, "node")
+	if err != nil {
+		return api.Status{}, err
+	}
+	if len(list) != 1 || list[0].Status == nil {
+		return api.Status{}, errors.New(n.Name + " gave no status")
+	}
+	return *list[0].Status, nil
+}
+
+// Announcements implements cluster.Remote.
+func (r *remote) Announcements(ctx context.Context, n eventlog.Node) ([]projections.Announcement, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.Announcements(ctx, "node")
+	if err != nil {
+		return nil, err
+	}
+	if len(list) != 1 {
+		return nil, errors.New(n.Name + " gave no announcements")
+	}
+	return list[0].Items, nil
+}
+
+func (r *remote) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.clients {
+		c.Close()
+	}
+}

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"dyad/cluster/api"
+	"dyad/cluster/config"
+	"dyad/cluster/etcdnode"
+	"dyad/eventlog"
+)
+
+// joinBound is how long a join may take.
+const joinBound = 30 * time.Second
+
+// Init makes this node the first of a new cluster. It refuses a data directory
+// that is in use.
+func Init(c config.Config) (etcdnode.State, error) {
+	var s etcdnode.State
+	unlock, err := prepare(c)
+	if err != nil {
+		return s, err
+	}
+	defer unlock()
+	if err := writeKey(c, newKey()); err != nil {
+		return s, fmt.Errorf("the cluster key can't be written: %w", err)
+	}
+	s = etcdnode.State{
+		Cluster: uuid.NewString(), Node: c.Node, Mode: etcdnode.Solo, Members: map[string]string{c.Node: peerURL(c)},
+	}
+	return s, etcdnode.SaveState(c.DataDir, s)
+}
+
+// Join makes this node the second of the cluster that the agent at address
+// (host:port of its API) belongs to. The store of this node starts as a
+// learner when the agent does.
+func Join(ctx context.Context, c config.Config, address, key, version string) (etcdnode.State, error) {
+	var s etcdnode.State
+	if _, err := ParseKey(key); err != nil {
+		return s, err
+	}
+	unlock, err := prepare(c)
+	if err != nil {
+		return s, err
+	}
+	defer unlock()
+	ctx, cancel := context.WithTimeout(ctx, joinBound)
+	defer cancel()
+	client := api.NewClient(api.ClientOptions{Address: address, Key: key, Node: c.Node, Timeout: joinBound})
+	defer client.Close()
+	r, err := client.Join(ctx, api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c)})
+	if err != nil {
+		return s, err
+	}
+	if err := writeKey(c, key); err != nil {
+		return s, fmt.Errorf("the cluster key can't be written: %w", err)
+	}
+	s = etcdnode.State{
+		Cluster: r.Cluster, Node: c.Node, Mode: etcdnode.Joining, Epoch: r.Epoch, Members: r.Members, Gossip: r.Gossip,
+	}
+	return s, etcdnode.SaveState(c.DataDir, s)
+}
+
+// prepare makes the data directory and takes it; a directory that belongs to a
+// node already is refused.
+func prepare(c config.Config) (unlock func(), err error) {
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("the data directory can't be made: %w\n  try: run as root, or choose another dataDir", err)
+	}
+	lock, err := etcdnode.LockDir(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := etcdnode.LoadState(c.DataDir)
+	switch {
+	case errors.Is(err, etcdnode.ErrNotInitialised):
+		return func() { _ = lock.Close() }, nil
+	case err == nil:
+		err = fmt.Errorf("%s belongs to %s of cluster %s already\n  try: dyad agent, or remove the directory for a fresh start",
+			c.DataDir, s.Node, s.Cluster)
+	}
+	_ = lock.Close()
+	return nil, err
+}
+
+// ownNode describes this node to the cluster.
+func ownNode(c config.Config, version string) eventlog.Node {
+	return eventlog.Node{
+		Name: c.Node, Address: c.Address, Addresses: hostPrefixes(), API: apiAddress(c), Gossip: gossipAddress(c),
+		Version: version,
+	}
+}
+
+// keeper keeps node.state in step with the log.
+type keeper struct {
+	dir   string
+	state etcdnode.State
+}
+
+// sync updates node.state if the log says something new; it tells whether it
+// did.
+func (k *keeper) sync(mode string, epoch eventlog.Epoch, members map[string]string, gossip []string) error {
+	next := k.state
+	if epoch > next.Epoch {
+		next.Epoch, next.Mode = epoch, etcdnode.Mode(mode)
+	}
+	if len(members) > len(next.Members) {
+		next.Members = members
+	}
+	if len(gossip) > 0 {
+		next.Gossip = gossip
+	}
+	if next.Epoch == k.state.Epoch && next.Mode == k.state.Mode && len(next.Members) == len(k.state.Members) &&
+		slices.Equal(next.Gossip, k.state.Gossip) {
+		return nil
+	}
+	if err := etcdnode.SaveState(k.dir, next); err != nil {
+		return err
+	}
+	k.state = next
+	return nil
+}
