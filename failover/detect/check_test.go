@@ -2,6 +2,7 @@ package detect
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -10,10 +11,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"dyad/eventlog"
 	"dyad/failover"
@@ -144,4 +148,195 @@ func TestExecIsKilledWithItsChildren(t *testing.T) {
 func alive(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && !strings.Contains(string(b), ") Z ")
+}
+
+// checker returns a checker in virtual time whose checks answer what result
+// says, and the verdicts it gave.
+func checker(result func(eventlog.Check) error) (*Checker, func() []failover.ServiceHealth) {
+	var mu sync.Mutex
+	var got []failover.ServiceHealth
+	c := NewChecker(func(in failover.Input) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, in.(failover.ServiceHealth))
+	}, slog.New(slog.DiscardHandler))
+	c.probe = func(_ context.Context, k eventlog.Check) error { return result(k) }
+	return c, func() []failover.ServiceHealth {
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		out := got
+		got = nil
+		return out
+	}
+}
+
+func slow(target string) map[string]eventlog.Service {
+	return map[string]eventlog.Service{"web": {Check: &eventlog.Check{
+		Kind: "tcp", Target: target, Interval: time.Second, Timeout: time.Second, Rise: 2, Fall: 3,
+	}}}
+}
+
+// The first result counts at once; a bad verdict is said again with each result.
+func TestVerdictsRiseAndFall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sick atomic.Bool
+		c, said := checker(func(eventlog.Check) error {
+			if sick.Load() {
+				return errors.New("out")
+			}
+			return nil
+		})
+		defer c.Close()
+		c.Set(t.Context(), slow("x"))
+		if got := said(); len(got) != 1 || !got[0].Healthy {
+			t.Fatalf("first result: %+v", got)
+		}
+		time.Sleep(time.Minute)
+		if got := said(); len(got) != 0 {
+			t.Fatalf("healthy all the time: %+v", got)
+		}
+		sick.Store(true)
+		time.Sleep(2 * time.Second)
+		if got := said(); len(got) != 0 {
+			t.Fatalf("two failures, three are needed: %+v", got)
+		}
+		time.Sleep(3 * time.Second)
+		if got := said(); len(got) != 3 || got[0].Healthy || got[2] != got[0] || got[0].Why != "out" {
+			t.Fatalf("three failures, and two more: %+v", got)
+		}
+		sick.Store(false)
+		time.Sleep(3 * time.Second)
+		if got := said(); len(got) != 2 || got[0].Healthy || !got[1].Healthy || got[1].Why != "" {
+			t.Fatalf("two successes: %+v", got)
+		}
+	})
+}
+
+// A check that was stopped while it ran has no last word.
+func TestStoppedChecksAreSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := make(chan struct{})
+		c, said := checker(func(k eventlog.Check) error {
+			if k.Target == "old" {
+				<-late
+				return errors.New("old")
+			}
+			return nil
+		})
+		c.Set(t.Context(), slow("old"))
+		synctest.Wait()
+		c.Set(t.Context(), slow("new"))
+		if got := said(); len(got) != 1 || !got[0].Healthy {
+			t.Fatalf("the new check: %+v", got)
+		}
+		close(late)
+		if got := said(); len(got) != 0 {
+			t.Fatalf("the old check spoke: %+v", got)
+		}
+		c.Close()
+		c.Set(t.Context(), slow("newer"))
+		if got := said(); len(got) != 0 {
+			t.Fatalf("a closed checker spoke: %+v", got)
+		}
+	})
+}
+
+// An odd check in the log must not stop the agent or make it spin.
+func TestOddChecksAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		c, said := checker(func(eventlog.Check) error { n.Add(1); return nil })
+		defer c.Close()
+		c.Set(t.Context(), map[string]eventlog.Service{"web": {Check: &eventlog.Check{Kind: "tcp"}}})
+		time.Sleep(time.Second + time.Millisecond)
+		if got := said(); len(got) != 1 || n.Load() > 11 {
+			t.Fatalf("%+v after %d checks", got, n.Load())
+		}
+	})
+}
+
+// At most maxChecks run at the same moment.
+func TestChecksTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now, most atomic.Int64
+		c, _ := checker(func(eventlog.Check) error {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(10 * time.Millisecond)
+			now.Add(-1)
+			return nil
+		})
+		services := map[string]eventlog.Service{}
+		for i := range 3 * maxChecks {
+			services[strconv.Itoa(i)] = slow("x")["web"]
+		}
+		c.Set(t.Context(), services)
+		time.Sleep(500 * time.Millisecond)
+		c.Close()
+		if most.Load() != maxChecks {
+			t.Errorf("%d checks at once, want %d", most.Load(), maxChecks)
+		}
+	})
+}
+
+// A command that succeeds leaves nobody behind, and talk costs no memory.
+func TestExecIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	from := time.Now()
+	if err := checkExec(t.Context(), "sleep 60 & echo $! > "+pidFile); err != nil {
+		t.Errorf("a command with a child in the background: %v", err)
+	}
+	if took := time.Since(from); took > 5*time.Second {
+		t.Errorf("it took %s, as if it had waited for the child", took)
+	}
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for alive(pid) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d outlives its check", pid)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	err = checkExec(t.Context(), "head -c 20000000 /dev/zero | tr '\\0' 'é '; exit 7")
+	if err == nil || len(err.Error()) > 2*maxOutput || !utf8.ValidString(err.Error()) || !strings.Contains(err.Error(), "exit status 7") {
+		t.Errorf("a talkative command: %v", err)
+	}
+}
+
+// A proxy meant for other traffic has no say in a check.
+func TestHTTPChecksGoDirect(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens sockets")
+	}
+	c := NewChecker(func(failover.Input) {}, slog.New(slog.DiscardHandler))
+	if p := c.http.Transport.(*http.Transport).Proxy; p != nil {
+		t.Error("checks go through a proxy")
+	}
+	var conns atomic.Int64
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	web.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	web.Start()
+	defer web.Close()
+	for range 3 {
+		if err := c.once(t.Context(), *check("http", web.URL).Check); err != nil {
+			t.Error(err)
+		}
+	}
+	if conns.Load() != 3 {
+		t.Errorf("3 checks over %d connections", conns.Load())
+	}
 }
