@@ -5,6 +5,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dyad/cmd/dyad/cli"
+	"dyad/cmd/dyad/hcs"
 )
 
 // New is the command tree: the operator's commands, and extra, the commands
@@ -57,5 +58,5 @@ func helpCommand(env *cli.Env) *cobra.Command {
 }
 
 func operators(env *cli.Env) []*cobra.Command {
-	return []*cobra.Command{version(env), completion(env)}
+	return append(hcs.Commands(env), version(env), completion(env))
 }
