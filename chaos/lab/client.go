@@ -7,6 +7,7 @@ import (
 
 	"dyad/cluster/api"
 	"dyad/eventlog"
+	"dyad/projections"
 )
 
 // askTimeout bounds one question to a node.
@@ -53,6 +54,14 @@ func (c Client) Services(ctx context.Context) (out []eventlog.Service, err error
 		return err
 	})
 	return out, err
+}
+
+// Do sends a command to the cluster and waits until both nodes have applied it.
+func (c Client) Do(ctx context.Context, cmd projections.Command, reason string) error {
+	return c.ask(func(a *api.Client) error {
+		_, err := a.Do(ctx, cmd, api.Request{Reason: reason, Interface: "lab", Wait: askTimeout})
+		return err
+	})
 }
 
 // RecordFact puts a drill's fact into the node's journal.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"dyad/chaos/netlab"
+	"dyad/eventlog"
+	"dyad/projections"
 )
 
 // prepareLimit bounds preparing a lab for drills.
@@ -26,16 +28,21 @@ func (l *Lab) Dyad(ctx context.Context, node string, args ...string) (string, er
 func (l *Lab) Prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
 	defer cancel()
-	for _, args := range [][]string{
-		{
-			"hcs", "Set-HcsBGPPeer", "-PeerAddress", l.Plan.RouterPeer.String(), "-PeerAsn", fmt.Sprint(l.Plan.RouterASN),
-			"-SelfAsn", fmt.Sprint(l.Plan.NodeASN), "-SwitchName", l.Plan.SwitchName, "-HoldTimeInSeconds", "90",
+	a, err := l.Node(netlab.NodeA)
+	if err != nil {
+		return err
+	}
+	hold := int64(l.Plan.HoldTime)
+	for _, c := range []projections.Command{
+		projections.SetPeer{
+			Switch: l.Plan.SwitchName, Address: l.Plan.RouterPeer,
+			PeerASN: int64(l.Plan.RouterASN), SelfASN: int64(l.Plan.NodeASN), HoldTime: &hold,
 		},
-		{"pool", "add", "demo", l.PoolPrefix().String()},
-		{"service", "add", "web", "--pool", "demo", "--prefer", netlab.NodeA},
-		{"service", "add", "dns", "--pool", "demo", "--prefer", netlab.NodeB},
+		projections.SetPool{Name: "demo", Ranges: []eventlog.Range{eventlog.PrefixRange(l.PoolPrefix())}},
+		projections.SetService{Name: "web", Pool: "demo", Prefer: netlab.NodeA},
+		projections.SetService{Name: "dns", Pool: "demo", Prefer: netlab.NodeB},
 	} {
-		if _, err := l.Dyad(ctx, netlab.NodeA, args...); err != nil {
+		if err := a.Client().Do(ctx, c, "prepare the lab for drills"); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,6 +80,7 @@ func startAgent(ctx context.Context, n Node, binary string, log *slog.Logger) (*
 	defer func() { _ = f.Close() }()
 	cmd := exec.Command(binary, "agent", "--config", n.Config)
 	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the agent: %w", err)
@@ -91,6 +94,14 @@ func startAgent(ctx context.Context, n Node, binary string, log *slog.Logger) (*
 		return nil, errors.Join(err, cmd.Wait())
 	}
 	return cmd, nil
+}
+
+// environment is that of this process without the settings of dyad, which would
+// overrule a node's own configuration: an operator of a lab has DYAD_SOCKET set.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "DYAD_") && !strings.HasPrefix(kv, "DYAD_LAB_")
+	})
 }
 
 func waitAgent(ctx context.Context, cmd *exec.Cmd) error {

@@ -185,7 +185,7 @@ func (l *Lab) detach(n Node, cmd *exec.Cmd, pidFile, log string) error {
 // namespace and returns what it printed.
 func (l *Lab) Exec(ctx context.Context, name string, argv ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "DYAD_SOCKET="+filepath.Join(l.Dir, name, "dyad.sock"))
+	cmd.Env = append(environment(), "DYAD_SOCKET="+filepath.Join(l.Dir, name, "dyad.sock"))
 	cmd.WaitDelay = time.Second
 	var out []byte
 	err := netlab.Do(l.NS(name), func() error {

@@ -3,6 +3,7 @@ package labtest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	if os.Geteuid() != 0 || testing.Short() {
 		os.Exit(m.Run())
 	}
