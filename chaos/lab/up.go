@@ -240,7 +240,8 @@ func (l *Lab) PairNotReady(ctx context.Context) string {
 		s, err := n.Client().Status(ctx)
 		switch {
 		case err != nil:
-			return err.Error()
+			why, _, _ := strings.Cut(err.Error(), "\n") // its advice is for an installation
+			return why
 		case !s.Writable:
 			return name + ": its log takes no writes: " + s.Why
 		case s.View.Nodes[Other(name)] != projections.Alive:
