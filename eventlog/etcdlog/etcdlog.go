@@ -149,7 +149,7 @@ func (l *Log) call(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 func (l *Log) usable(ctx context.Context) error {
-	if l.ctx.Err() != nil {
+	if l.ctx.Err() != nil || l.client.Ctx().Err() != nil {
 		return eventlog.ErrClosed
 	}
 	return ctx.Err()
