@@ -17,6 +17,7 @@ import (
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
 	"dyad/eventlog/etcdlog"
+	"dyad/eventlog/journal"
 	"dyad/failover/detect"
 	"dyad/projections"
 	"dyad/speaker/address"
@@ -122,7 +123,11 @@ func (p *process) build(context.Context) error {
 		return err
 	}
 	p.later(func(context.Context) { p.log.Close() })
-	facts := &tmpJournal{node: p.cfg.Node, boot: p.boot}
+	facts, err := journal.Open(journalDir(p.cfg), p.cfg.Node, p.boot, journal.Options{Logger: p.opts.Log})
+	if err != nil {
+		return err
+	}
+	p.later(func(context.Context) { _ = facts.Close() })
 	addresses, err := address.New(address.Options{StateFile: addressPath(p.cfg), Log: p.opts.Log})
 	if err != nil {
 		return fmt.Errorf("service addresses: %w", err)
