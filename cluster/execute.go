@@ -47,7 +47,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	if o.err != nil {
 		return api.Result{}, a.failed(cmd, meta, o.err)
 	}
-	res := api.Result{Seq: o.seq}
+	res := api.Result{Seq: o.seq, Events: []eventlog.Public{}}
 	for _, e := range o.events {
 		res.Events = append(res.Events, eventlog.Public(e))
 	}
@@ -93,7 +93,7 @@ func (a *Agent) dryRun(cmd projections.Command) (api.Result, error) {
 	if err != nil {
 		return api.Result{}, err
 	}
-	res := api.Result{DryRun: true, Seq: s.State.Head.Seq}
+	res := api.Result{DryRun: true, Seq: s.State.Head.Seq, Events: []eventlog.Public{}}
 	for _, d := range drafts {
 		res.Events = append(res.Events, eventlog.Public{Draft: d, Epoch: s.State.Head.Epoch})
 	}

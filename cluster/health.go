@@ -68,7 +68,7 @@ var registry = []rule{
 
 // diagnose runs every rule.
 func diagnose(d diagnosis) []api.Condition {
-	var out []api.Condition
+	out := []api.Condition{}
 	for _, r := range registry {
 		for _, text := range r.find(d) {
 			out = append(out, api.Condition{Code: r.code, Severity: r.severity, Text: text, Affects: r.affects})

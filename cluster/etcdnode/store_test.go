@@ -2,6 +2,7 @@ package etcdnode
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -490,24 +491,35 @@ func TestChildEndsWithItsParent(t *testing.T) {
 }
 
 func TestChildEndsWithItsInput(t *testing.T) {
-	r, w := io.Pipe()
-	ended := make(chan error, 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	c := solo("a", t.TempDir(), freeURL(), freeURL())
-	go func() { ended <- ChildMain(ctx, []string{"--config", "-"}, r) }()
-	fmt.Fprintf(w, `{"name":"a","dir":%q,"cluster":"c","peer_url":%q,"client_url":%q,"members":{"a":%q}}`+"\n", c.Dir, c.PeerURL, c.ClientURL, c.PeerURL)
-	w.Close()
-	if err := <-ended; !errors.Is(err, ErrOrphaned) {
-		t.Errorf("got %v, want ErrOrphaned", err)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
 	}
-	cancel() // the process would end here; let the member in this one stop
-	within(t, 20*time.Second, "the member in this process stops", func() bool {
-		l, err := net.Listen("tcp", strings.TrimPrefix(c.PeerURL, "http://"))
-		if err == nil {
-			l.Close()
-		}
-		return err == nil
-	})
+	config, err := json.Marshal(solo("a", t.TempDir(), freeURL(), freeURL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, childArgs()...)
+	said := &strings.Builder{}
+	cmd.Stderr = said
+	in, errIn := cmd.StdinPipe()
+	out, errOut := cmd.StdoutPipe()
+	if err := errors.Join(errIn, errOut, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(in, "%s\n", config)
+	var line string
+	if _, err := fmt.Fscanln(out, &line); err != nil || line != readyLine {
+		t.Fatalf("it said %q (%v), want %q", line, err, readyLine)
+	}
+	in.Close()
+	began := time.Now()
+	if err := cmd.Wait(); err == nil || !strings.Contains(said.String(), ErrOrphaned.Error()) {
+		t.Errorf("it ended with %v and said %s; want that its agent is gone", err, said)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }
 
 func TestChildRefuses(t *testing.T) {
