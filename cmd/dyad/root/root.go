@@ -5,7 +5,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"dyad/cmd/dyad/cli"
-	"dyad/cmd/dyad/hcs"
 )
 
 // New is the command tree: the operator's commands, and extra, the commands
@@ -55,8 +54,4 @@ func helpCommand(env *cli.Env) *cobra.Command {
 			return sub.Help()
 		},
 	}
-}
-
-func operators(env *cli.Env) []*cobra.Command {
-	return append(hcs.Commands(env), version(env), completion(env))
 }

@@ -1,0 +1,29 @@
+package root
+
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"dyad/cmd/dyad/announcement"
+	"dyad/cmd/dyad/apply"
+	"dyad/cmd/dyad/cli"
+	"dyad/cmd/dyad/explain"
+	"dyad/cmd/dyad/hcs"
+	"dyad/cmd/dyad/logcmd"
+	"dyad/cmd/dyad/node"
+	"dyad/cmd/dyad/peer"
+	"dyad/cmd/dyad/pool"
+	"dyad/cmd/dyad/service"
+	"dyad/cmd/dyad/status"
+	"dyad/cmd/dyad/vswitch"
+)
+
+// operators are the commands that only need an agent to talk to.
+func operators(env *cli.Env) []*cobra.Command {
+	return slices.Concat(
+		status.Commands(env), vswitch.Commands(env), peer.Commands(env), pool.Commands(env), service.Commands(env),
+		announcement.Commands(env), node.Commands(env), logcmd.Commands(env), explain.Commands(env), apply.Commands(env),
+		hcs.Commands(env), []*cobra.Command{version(env), completion(env)},
+	)
+}
