@@ -44,6 +44,8 @@ const (
 	biteFor = 300 * time.Millisecond
 	// failbackLimit bounds the way back to the state before the fault.
 	failbackLimit = 2 * time.Minute
+	// maxUnsettled bounds how often a drill waits for a settled state again.
+	maxUnsettled = 5
 	// afterwards is how long the probes go on in the restored state.
 	afterwards = time.Second
 )
@@ -63,6 +65,10 @@ type run struct {
 	// noFailback says why the cluster did not get back to where it was.
 	noFailback string
 }
+
+// ErrVoid means that a drill ran but showed nothing: the node it hit did not
+// carry any traffic at that moment. The cluster is as it was; run it again.
+var ErrVoid = errors.New("the drill showed nothing")
 
 // Run runs a drill on a lab and returns its report, with the promises judged.
 // An error means that the drill itself could not be run; a broken promise is
@@ -131,7 +137,26 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.waitWell(ctx, "before the fault", settleLimit); err != nil {
 		return err
 	}
-	return r.record(ctx, eventlog.TypeDrillStarted, nil)
+	if err := r.record(ctx, eventlog.TypeDrillStarted, nil); err != nil {
+		return err
+	}
+	return r.stillSettled(ctx)
+}
+
+// stillSettled looks again right before the fault: on a busy machine a node may
+// be held for dead for a moment, and then the other one carries its traffic.
+func (r *run) stillSettled(ctx context.Context) error {
+	for range maxUnsettled {
+		now, why := notSettled(ctx, r.Lab, r.targets)
+		if why == "" && now.equal(r.before) {
+			return nil
+		}
+		r.Say("settle: the cluster moved meanwhile (%s); waiting again", why)
+		if _, err := settle(ctx, r.Lab, r.targets, r.before, settleLimit, r.Say); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the cluster does not stay settled; load is %.1f\n  try: again on a quieter machine, or dyad log list --type stance.changed", loadAverage())
 }
 
 // wouldShowSomething refuses a drill that hits a node without traffic.
@@ -252,10 +277,15 @@ func (r *run) finish(ctx context.Context) (chaos.Report, error) {
 	if r.noFailback != "" {
 		report.Broken = append(report.Broken, "no failback: "+r.noFailback)
 	}
-	return report, r.record(ctx, eventlog.TypeDrillEnded, map[string]any{
+	err = r.record(ctx, eventlog.TypeDrillEnded, map[string]any{
 		"outage_ms": report.OutageMS, "lost_packets": report.LostPackets,
 		"failback_lost_packets": report.FailbackLost, "broken": report.Broken,
 	})
+	if r.Scenario.Fault == chaos.FaultHostSilent && worst.LostPackets == 0 {
+		err = errors.Join(fmt.Errorf("%w: %s fell silent, and no probe was lost: its traffic had moved just before (load %.1f)\n  try: run it again on a quieter machine",
+			ErrVoid, r.target.Name, r.load), err)
+	}
+	return report, err
 }
 
 // record puts a drill's fact into the survivor's journal.

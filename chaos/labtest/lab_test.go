@@ -115,10 +115,11 @@ func run(t *testing.T, l *lab.Lab, name string, change func(*chaos.Scenario)) ch
 	if change != nil {
 		change(&s)
 	}
-	r, err := drill.Run(t.Context(), drill.Options{Lab: l, Scenario: s, Reason: t.Name(), Say: t.Logf})
+	rs, err := drill.Repeat(t.Context(), drill.Options{Lab: l, Scenario: s, Reason: t.Name(), Say: t.Logf}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := rs[0]
 	for _, a := range r.Addresses {
 		t.Log(a)
 	}
@@ -237,4 +238,54 @@ func TestUpTwiceAndDownAfterCrash(t *testing.T) {
 	if had, err := lab.Down(t.Context(), l.Dir, nil); err != nil || had {
 		t.Errorf("down where nothing is: %v %v", had, err)
 	}
+}
+
+// The demo keeps its promise, writes its report and leaves nothing; interrupted
+// in the middle, it leaves nothing either, and says so by its exit code.
+func TestDemo(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes network namespaces; run it with sudo")
+	}
+	if testing.Short() {
+		t.Skip("needs root and minutes: not part of the short tests")
+	}
+	dir := filepath.Join("/run", fmt.Sprintf("dyad-d%d", os.Getpid()))
+	report := filepath.Join(t.TempDir(), "demo", "report.json")
+	demo := func() (*exec.Cmd, *strings.Builder) {
+		cmd := exec.Command(binary, "lab", "demo", "--router", netlab.KindGoBGP, "--dir", dir, "--report", report)
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd, &out
+	}
+	cmd, out := demo()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the demo: %v\n%s", err, out)
+	}
+	nothingLeft(t, dir)
+	b, err := os.ReadFile(report)
+	if err != nil || !strings.Contains(string(b), `"outage_ms"`) {
+		t.Errorf("report: %v\n%s", err, b)
+	}
+	for _, want := range []string{"$ dyad hcs Set-HcsBGPPeer", "$ dyad drill run host-silent", "$ dyad log list", "══ node-b died"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the demo does not show %q:\n%s", want, out)
+		}
+	}
+
+	cmd, out = demo()
+	silent := func() bool {
+		on, err := netlab.Silent(lab.PrefixFor(dir) + "-" + netlab.NodeB)
+		return err == nil && on
+	}
+	until(t, 2*time.Minute, "the fault of the second demo", silent)
+	if err := cmd.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("an interrupted demo ended well:\n%s", out)
+	}
+	nothingLeft(t, dir)
 }

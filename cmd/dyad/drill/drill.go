@@ -138,15 +138,16 @@ func (o options) run(cmd *cobra.Command, env *cli.Env, name string) error {
 		return err
 	}
 	started := time.Now()
-	r, err := drill.Run(cmd.Context(), drill.Options{
+	rs, err := drill.Repeat(cmd.Context(), drill.Options{
 		Lab: l, Scenario: s, Addresses: addresses, Reason: env.Reason,
 		Say: func(format string, args ...any) {
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs  "+format+"\n", append([]any{time.Since(started).Seconds()}, args...)...)
 		},
-	})
+	}, 1)
 	if err != nil {
 		return err
 	}
+	r := rs[0]
 	if o.report != "" {
 		if err := write(o.report, r); err != nil {
 			return err
