@@ -335,6 +335,99 @@ func TestEpochKeyIsCompared(t *testing.T) {
 	}
 }
 
+// hooked runs something before the n-th transaction, counted from 1.
+type hooked struct {
+	clientv3.KV
+	n, at int
+	do    func()
+}
+
+func (h *hooked) Txn(ctx context.Context) clientv3.Txn {
+	if h.n++; h.n == h.at {
+		h.do()
+	}
+	return h.KV.Txn(ctx)
+}
+
+// Between the read of an append and its write anything may happen. The write
+// must notice.
+func TestChangedBetweenReadAndWrite(t *testing.T) {
+	for name, c := range map[string]struct {
+		happens func(t *testing.T, prefix string, other *etcdlog.Log)
+		batch   eventlog.Batch
+		want    error
+	}{
+		"the epoch": {func(t *testing.T, prefix string, _ *etcdlog.Log) {
+			if _, err := client(t, storeAddr).Put(t.Context(), prefix+"epoch", "7"); err != nil {
+				t.Fatal(err)
+			}
+		}, eventlog.Batch{Drafts: []eventlog.Draft{draft(9, "")}}, eventlog.ErrEpoch},
+		"the head, expected": {func(t *testing.T, _ string, other *etcdlog.Log) {
+			put(t, other, draft(2, ""))
+		}, eventlog.Batch{Drafts: []eventlog.Draft{draft(9, "")}, ExpectedHead: new(eventlog.Seq(1))}, eventlog.ErrConflict},
+		"the stream, expected": {func(t *testing.T, _ string, other *etcdlog.Log) {
+			put(t, other, draft(2, ""))
+		}, eventlog.Batch{Drafts: []eventlog.Draft{draft(9, "")}, ExpectedStreams: map[string]uint64{"s": 1}}, eventlog.ErrConflict},
+		"the key": {func(t *testing.T, _ string, other *etcdlog.Log) {
+			put(t, other, draft(2, "k"))
+		}, eventlog.Batch{Drafts: []eventlog.Draft{draft(9, "k")}}, eventlog.ErrDuplicate},
+		"the head, not expected": {func(t *testing.T, _ string, other *etcdlog.Log) {
+			put(t, other, draft(2, ""))
+		}, eventlog.Batch{Drafts: []eventlog.Draft{draft(9, "")}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			prefix := newPrefix()
+			other := open(t, storeAddr, etcdlog.Options{Prefix: prefix})
+			put(t, other, draft(1, ""))
+			hooking := client(t, storeAddr)
+			hooking.KV = &hooked{KV: hooking.KV, at: 2, do: func() { c.happens(t, prefix, other) }}
+			l, err := etcdlog.Open(hooking, etcdlog.Options{Prefix: prefix})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			got, err := l.Append(t.Context(), c.batch)
+			if !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if err == nil && (got[0].Seq != 3 || got[0].StreamRev != 3) {
+				t.Errorf("added as event %d, revision %d; want 3 and 3", got[0].Seq, got[0].StreamRev)
+			}
+			if run, err := other.Read(t.Context(), 0, 10); err != nil {
+				t.Error(err)
+			} else if _, err := eventlog.VerifyRun(eventlog.Head{}, run); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Writers that always come first: the append gives up after its bound.
+func TestOvertakenForEver(t *testing.T) {
+	prefix := newPrefix()
+	other := open(t, storeAddr, etcdlog.Options{Prefix: prefix})
+	hooking := client(t, storeAddr)
+	hooking.KV = &overtaken{hooking.KV, func() { put(t, other, draft(1, "")) }}
+	l, err := etcdlog.Open(hooking, etcdlog.Options{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := l.Append(t.Context(), eventlog.Batch{Drafts: []eventlog.Draft{draft(9, "")}}); !errors.Is(err, eventlog.ErrConflict) {
+		t.Errorf("%v, want ErrConflict", err)
+	}
+}
+
+type overtaken struct {
+	clientv3.KV
+	first func()
+}
+
+func (o *overtaken) Txn(ctx context.Context) clientv3.Txn {
+	o.first()
+	return o.KV.Txn(ctx)
+}
+
 // What a handle has seen, it insists on: a member that was wiped and is not
 // caught up is not taken for an empty log.
 func TestMemberBehind(t *testing.T) {
