@@ -40,6 +40,7 @@ type Agent struct {
 	appender *appender
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
 	rc       *speaker.Reconciler
+	sessions map[netip.Addr]sessionNote // touched by onSession only
 
 	// Owned by the loop goroutine.
 	machine   *failover.Machine
@@ -109,6 +110,7 @@ func New(p Parts) *Agent {
 		machine: failover.New(machineConfig(p), now),
 		reports: map[string]failover.Report{}, timeline: map[string]api.Timeline{},
 		keys:      newRecentKeys(),
+		sessions:  map[netip.Addr]sessionNote{},
 		addresses: newLatest[[]netip.Addr](), services: newLatest[map[string]eventlog.Service](),
 		saver: newLatest[projections.State](),
 	}
@@ -223,18 +225,30 @@ func (a *Agent) loadCheckpoint() {
 	a.holding = !ok
 }
 
-// onSession is called by the speaker.
+// onSession is called by the speaker, one call at a time. A session on its way
+// up goes through several states; only its coming, its going and a new reason
+// for staying away are facts.
 func (a *Agent) onSession(s speaker.Session) {
 	up := s.State == speaker.Established
-	t := eventlog.TypeSessionDown
-	if up {
-		t = eventlog.TypeSessionUp
+	was := a.sessions[s.Peer]
+	if up != was.up || !up && s.LastError != "" && s.LastError != was.why {
+		t := eventlog.TypeSessionDown
+		if up {
+			t = eventlog.TypeSessionUp
+		}
+		a.rec.fact(failover.Fact{
+			Type: t, Stream: "session/" + a.p.Config.Node + "/" + s.Peer.String(), At: a.p.Now(), Reason: s.LastError,
+			Data: eventlog.SessionPayload{Peer: s.Peer, HoldTime: s.HoldTime, Why: s.LastError},
+		})
 	}
-	a.rec.fact(failover.Fact{
-		Type: t, Stream: "session/" + a.p.Config.Node + "/" + s.Peer.String(), At: a.p.Now(),
-		Data: eventlog.SessionPayload{Peer: s.Peer, HoldTime: s.HoldTime, Why: s.LastError},
-	})
+	a.sessions[s.Peer] = sessionNote{up, s.LastError}
 	a.Emit(failover.Session{Peer: s.Peer, Established: up})
+}
+
+// sessionNote is what was last recorded of a session.
+type sessionNote struct {
+	up  bool
+	why string
 }
 
 // onDone is called by the reconciler.
