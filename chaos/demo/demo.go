@@ -204,7 +204,7 @@ func (d *demo) summary() (chaos.Report, error) {
 
 // Summary is a drill's report in one line.
 func Summary(r chaos.Report, path string) string {
-	return fmt.Sprintf("%s died with hold time 90 s: worst outage %.0f ms of %d addresses (detect %.0f + decide %.1f + announce %.1f + router %.0f), %d of %d Hz probes lost, %d lost at failback. Report: %s",
+	return fmt.Sprintf("%s died with hold time 90 s: worst outage %.0f ms of %d addresses (detect %.0f + decide %.1f + announce %.1f + router %.0f), %d probes lost at %d Hz, %d lost at failback. Report: %s",
 		r.Node, r.OutageMS, len(r.Addresses), r.DetectMS, r.DecideMS, r.AnnounceMS, r.ConvergeMS,
 		r.LostPackets, r.ProbeHz, r.FailbackLost, path)
 }
