@@ -110,7 +110,7 @@ func (e *Env) diff(lines []api.DiffLine) error {
 func (e *Env) nodeResult(n api.NodeResult) error {
 	switch {
 	case !n.Converged:
-		return e.Line("%s: not yet: %s", n.Node, Clean(n.Error))
+		return e.Line("%s: %s", n.Node, Clean(whyLate(n)))
 	case len(n.Announces) == 0:
 		return e.Line("%s: applied", n.Node)
 	case len(n.Announces) > maxListed:
@@ -130,15 +130,18 @@ func (e *Env) nodeResult(n api.NodeResult) error {
 	return nil
 }
 
+func whyLate(n api.NodeResult) string {
+	if n.Error == "" {
+		return "no answer in time"
+	}
+	return n.Error
+}
+
 func notConverged(verb string, res api.Result) error {
 	var late []string
 	for _, n := range res.Nodes {
 		if !n.Converged {
-			why := n.Error
-			if why == "" {
-				why = "no answer in time"
-			}
-			late = append(late, n.Node+" has not applied it: "+why)
+			late = append(late, n.Node+" has not applied it: "+whyLate(n))
 		}
 	}
 	if len(late) == 0 {

@@ -1,0 +1,270 @@
+package root
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/eventlog"
+	"dyad/eventlog/memlog"
+	"dyad/projections"
+	"dyad/projections/audit"
+	"dyad/speaker"
+)
+
+// epochOfTests is what the fake agent's clock says.
+var epochOfTests = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// fake is an agent without a network: real rules, a real log in memory, and two
+// nodes that do what they are told.
+type fake struct {
+	log *memlog.Log
+
+	mu    sync.Mutex
+	state projections.State
+	mode  string // "", late, unavailable, degraded, dead
+	ids   int
+}
+
+func newFake() *fake {
+	f := &fake{log: memlog.New(func() time.Time { return epochOfTests })}
+	prefix := netip.MustParsePrefix
+	system := api.Caller{Actor: eventlog.Actor{Name: "dyad", Auth: "system"}}
+	for _, c := range []projections.Command{
+		projections.StartEpoch{Epoch: 1, Mode: "PAIR", Writers: []string{"node-a", "node-b"}, Cluster: "c1"},
+		projections.JoinNode{Node: eventlog.Node{Name: "node-a", Address: netip.MustParseAddr("192.168.0.1"), API: "192.168.0.1:7944", Version: "1.0"}},
+		projections.JoinNode{Node: eventlog.Node{Name: "node-b", Address: netip.MustParseAddr("192.168.0.2"), API: "192.168.0.2:7944", Version: "1.0"}},
+		projections.DeclareSwitch{Switch: eventlog.Switch{
+			Name: "vSwitch1", ID: "f4a92de8-26ed-4597-a141-cb233c2ba0aa", Compute: true, Management: true, Source: "config",
+			Ports: []eventlog.Port{
+				{Node: "node-a", Interface: "eth1", Alias: "Port3", Addresses: []netip.Prefix{prefix("10.126.77.11/24")}},
+				{Node: "node-a", Interface: "eth2", Alias: "Port4"},
+				{Node: "node-b", Interface: "eth1", Alias: "Port3", Addresses: []netip.Prefix{prefix("10.126.77.12/24")}},
+			},
+		}},
+		projections.DeclareSwitch{Switch: eventlog.Switch{
+			Name: "vSwitch2", ID: "6a5f0f4c-0a3c-4e5c-8f5e-0d4e8e1b2c3d", Storage: true, Source: "config",
+			Ports: []eventlog.Port{{Node: "node-a", Interface: "eth5", Alias: "Port5"}},
+		}},
+	} {
+		if _, err := f.do(context.Background(), system, api.Request{Interface: "config"}, c); err != nil {
+			panic(err)
+		}
+	}
+	return f
+}
+
+func (f *fake) set(mode string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mode = mode
+}
+
+// do decides, appends and folds.
+func (f *fake) do(ctx context.Context, who api.Caller, r api.Request, c projections.Command) ([]eventlog.Envelope, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	drafts, err := projections.NewPlanner(f.state).Decide(c)
+	if err != nil {
+		return nil, err
+	}
+	for i := range drafts {
+		f.ids++
+		d := &drafts[i]
+		d.ID, d.Actor, d.Reason, d.Key = fmt.Sprintf("id-%d", f.ids), who.Actor, r.Reason, r.Key
+		d.Source = eventlog.Source{Node: "node-a", Interface: r.Interface, Client: r.Client}
+	}
+	sealed, err := f.log.Append(ctx, eventlog.Batch{Drafts: drafts, Epoch: f.state.Head.Epoch})
+	f.state = projections.Fold(f.state, sealed...)
+	return sealed, err
+}
+
+func (f *fake) now() (projections.State, string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state, f.mode
+}
+
+func view(s projections.State, node string) projections.View {
+	v := projections.View{Self: node, Stance: projections.StanceNormal, Reason: projections.Reason{Code: "normal", Text: "both nodes are well"}}
+	if s.Drained[node] {
+		v.Stance, v.Reason = projections.StanceStepDown, projections.Reason{Code: "drained", Text: "drained by an operator"}
+	}
+	return v
+}
+
+func (f *fake) State() projections.State { s, _ := f.now(); return s }
+
+func (f *fake) status(node string) api.Status {
+	s, mode := f.now()
+	st := api.Status{
+		Node: node, Version: "1.0", Mode: "PAIR", Writable: true, Head: s.Head, View: view(s, node), Started: epochOfTests,
+		Counts: map[string]int{"peers": len(s.Peers), "pools": len(s.Pools), "services": len(s.Services)},
+	}
+	for _, p := range s.Peers {
+		st.Sessions = append(st.Sessions, speaker.Session{
+			Peer: p.Address, State: speaker.Established, PeerASN: p.PeerASN, SelfASN: p.SelfASN, HoldTime: min(p.HoldTime, 30), Since: epochOfTests,
+		})
+	}
+	for _, a := range projections.Desired(s, st.View) {
+		if a.Announced {
+			st.Counts["announced"]++
+		} else {
+			st.Counts["withheld"]++
+		}
+	}
+	if mode == "degraded" {
+		st.Conditions = append(st.Conditions, api.Condition{
+			Code: "session-down", Severity: api.Warning, Text: "10.126.77.125 does not answer; try: dyad peer list", Affects: "failover",
+		})
+	}
+	return st
+}
+
+func (f *fake) Status(context.Context) api.Status { return f.status("node-a") }
+
+func (f *fake) ClusterStatus(context.Context) []api.NodeStatus {
+	a, b := f.status("node-a"), f.status("node-b")
+	out := []api.NodeStatus{{Node: "node-a", Status: &a}, {Node: "node-b", Status: &b}}
+	if _, mode := f.now(); mode == "dead" {
+		out[1] = api.NodeStatus{Node: "node-b", Error: "no route to host"}
+	}
+	return out
+}
+
+func (f *fake) Execute(ctx context.Context, who api.Caller, r api.Request) (api.Result, error) {
+	c, err := api.DecodeCommand(r.Verb, r.Args)
+	if err != nil {
+		return api.Result{}, err
+	}
+	before, mode := f.now()
+	if mode == "unavailable" {
+		return api.Result{}, fmt.Errorf("%w: no quorum", eventlog.ErrUnavailable)
+	}
+	if mode == "broken" {
+		return api.Result{}, errors.New("the disk is full")
+	}
+	if r.DryRun {
+		return dryRun(before, c)
+	}
+	sealed, err := f.do(ctx, who, r, c)
+	if err != nil {
+		return api.Result{}, err
+	}
+	after := f.State()
+	res := api.Result{Seq: after.Head.Seq}
+	touched := map[string]bool{}
+	for _, e := range sealed {
+		res.Events = append(res.Events, eventlog.Public(e))
+		touched[e.Stream] = true
+	}
+	if r.Wait == 0 {
+		return res, nil
+	}
+	for _, n := range after.NodeNames() {
+		nr := api.NodeResult{Node: n, Applied: res.Seq, Converged: true}
+		for _, a := range projections.Desired(after, view(after, n)) {
+			if touched["service/"+a.Service] {
+				nr.Announces = append(nr.Announces, a)
+			}
+		}
+		if mode == "late" && n == "node-b" {
+			nr = api.NodeResult{Node: n, Error: "not yet: applied 3"}
+		}
+		res.Nodes = append(res.Nodes, nr)
+	}
+	return res, nil
+}
+
+func dryRun(s projections.State, c projections.Command) (api.Result, error) {
+	planner := projections.NewPlanner(s)
+	drafts, err := planner.Decide(c)
+	if err != nil {
+		return api.Result{}, err
+	}
+	res := api.Result{DryRun: true, Seq: s.Head.Seq}
+	for _, d := range drafts {
+		res.Events = append(res.Events, eventlog.Public{Draft: d})
+	}
+	after := planner.State()
+	for _, n := range after.NodeNames() {
+		for _, ch := range projections.Diff(projections.Desired(s, view(s, n)), projections.Desired(after, view(after, n))) {
+			l := api.DiffLine{Op: ch.Op, Item: ch.Now}
+			if ch.Op == "~" {
+				l.Was = &ch.Was
+			}
+			res.Diff = append(res.Diff, l)
+		}
+	}
+	return res, nil
+}
+
+func (f *fake) Announcements(_ context.Context, cluster bool) []api.NodeAnnouncements {
+	s, mode := f.now()
+	out := []api.NodeAnnouncements{{Node: "node-a", Items: projections.Desired(s, view(s, "node-a"))}}
+	switch {
+	case cluster && mode == "dead":
+		out = append(out, api.NodeAnnouncements{Node: "node-b", Error: "no route to host"})
+	case cluster:
+		out = append(out, api.NodeAnnouncements{Node: "node-b", Items: projections.Desired(s, view(s, "node-b"))})
+	}
+	return out
+}
+
+func (f *fake) Events(ctx context.Context, q audit.Query) ([]eventlog.Envelope, error) {
+	all, err := f.log.Read(ctx, 0, eventlog.MaxPage)
+	return q.Select(all), err
+}
+
+func (f *fake) FollowEvents(ctx context.Context, q audit.Query) iter.Seq2[eventlog.Envelope, error] {
+	return func(yield func(eventlog.Envelope, error) bool) {
+		for batch, err := range f.log.Follow(ctx, eventlog.Head{}) {
+			if err != nil {
+				yield(eventlog.Envelope{}, err)
+				return
+			}
+			for _, e := range batch {
+				if q.Match(e) && !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (f *fake) Explain(ctx context.Context, a netip.Addr) (api.Explanation, error) {
+	s, _ := f.now()
+	x := api.Explanation{Address: a}
+	x.Lines, x.Service, x.Pool, _ = projections.Explain(s, view(s, "node-a"), a)
+	events, err := f.Events(ctx, audit.Query{Streams: []string{"service/" + x.Service}})
+	for _, e := range events {
+		x.Events = append(x.Events, eventlog.Public(e))
+	}
+	return x, err
+}
+
+func (f *fake) RecordFact(context.Context, api.Caller, api.FactRequest) error { return nil }
+
+func (f *fake) Join(context.Context, api.JoinRequest) (api.JoinResponse, error) {
+	return api.JoinResponse{}, errors.New("not in a test")
+}
+
+// serve runs the fake on a socket until stop is called.
+func (f *fake) serve(path string) (stop func(), err error) {
+	ln, err := api.ListenUnix(path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = api.ServeUnix(ctx, ln, api.NewHandler(f, api.HandlerOptions{}), slog.New(slog.DiscardHandler)) // the stories see what fails
+	})
+	return func() { cancel(); wg.Wait() }, nil
+}
