@@ -290,7 +290,8 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	w.refused("nested-apply", Apply{[]Command{Apply{}}})
 	w.do(Apply{[]Command{
 		SetPool{Name: "next", Ranges: rng(t, "192.0.2.0/24"), Manual: true},
-		SetService{Name: "n1", Pool: "next"}, SetService{Name: "n2", Pool: "next"},
+		SetService{Name: "n1", Pool: "next"},
+		SetService{Name: "n2", Pool: "next"},
 	}})
 	if w.s.Services["n1"].Addresses[0] == w.s.Services["n2"].Addresses[0] {
 		t.Error("two services of one apply share an address")

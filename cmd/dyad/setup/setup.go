@@ -98,8 +98,11 @@ a voter by itself.`,
 
 func show(env *cli.Env, c config.Config, s etcdnode.State, next string) error {
 	err := env.Show(s, s.Node, []cli.Field{
-		{Name: "node", Value: s.Node}, {Name: "cluster", Value: s.Cluster}, {Name: "mode", Value: string(s.Mode)},
-		{Name: "data", Value: c.DataDir}, {Name: "members", Value: fmt.Sprint(len(s.Members))},
+		{Name: "node", Value: s.Node},
+		{Name: "cluster", Value: s.Cluster},
+		{Name: "mode", Value: string(s.Mode)},
+		{Name: "data", Value: c.DataDir},
+		{Name: "members", Value: fmt.Sprint(len(s.Members))},
 	})
 	env.Note("next: %s", next)
 	return err
