@@ -30,7 +30,11 @@ func (d *delegate) NodeMeta(limit int) []byte {
 
 // NotifyMsg implements memberlist.Delegate: a report that was sent directly
 // carries the name of its node.
-func (d *delegate) NotifyMsg(b []byte) { (*Detector)(d).report("", b) }
+func (d *delegate) NotifyMsg(b []byte) {
+	d.order.Lock()
+	defer d.order.Unlock()
+	(*Detector)(d).report("", b)
+}
 
 // GetBroadcasts implements memberlist.Delegate.
 func (*delegate) GetBroadcasts(int, int) [][]byte { return nil }
@@ -41,7 +45,7 @@ func (*delegate) LocalState(bool) []byte { return nil }
 // MergeRemoteState implements memberlist.Delegate.
 func (*delegate) MergeRemoteState([]byte, bool) {}
 
-// report emits what a node says of itself.
+// report emits what a node says of itself. The caller holds order.
 func (d *Detector) report(node string, b []byte) {
 	var r failover.Report
 	if len(b) == 0 || json.Unmarshal(b, &r) != nil {
@@ -54,7 +58,7 @@ func (d *Detector) report(node string, b []byte) {
 		return
 	}
 	d.mu.Lock()
-	member := d.member[node]
+	member := d.member[node] != nil
 	if member {
 		d.lastHeard[node], d.goodbye[node] = d.cfg.Now(), r.Stopping
 	}
@@ -71,15 +75,28 @@ func (e *events) NotifyJoin(n *memberlist.Node) {
 	if n.Name == d.cfg.Node {
 		return
 	}
+	d.order.Lock()
+	defer d.order.Unlock()
 	d.mu.Lock()
-	d.member[n.Name], d.lastHeard[n.Name] = true, d.cfg.Now()
+	own := *n
+	d.member[n.Name], d.lastHeard[n.Name] = &own, d.cfg.Now()
 	d.mu.Unlock()
 	d.cfg.Emit(failover.PeerAlive{Node: n.Name, Sensor: failover.SensorMemberlist})
 	d.report(n.Name, n.Meta)
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.
-func (e *events) NotifyUpdate(n *memberlist.Node) { (*Detector)(e).report(n.Name, n.Meta) }
+func (e *events) NotifyUpdate(n *memberlist.Node) {
+	e.order.Lock()
+	defer e.order.Unlock()
+	e.mu.Lock()
+	if e.member[n.Name] != nil {
+		own := *n // it may have a new address
+		e.member[n.Name] = &own
+	}
+	e.mu.Unlock()
+	(*Detector)(e).report(n.Name, n.Meta)
+}
 
 // NotifyLeave implements memberlist.EventDelegate. It does not say whether the
 // node left or died; the node's own last word does.
@@ -88,8 +105,10 @@ func (e *events) NotifyLeave(n *memberlist.Node) {
 	if n.Name == d.cfg.Node {
 		return
 	}
+	d.order.Lock()
+	defer d.order.Unlock()
 	d.mu.Lock()
-	last, bye := d.lastHeard[n.Name], d.goodbye[n.Name]
+	last, bye, ml := d.lastHeard[n.Name], d.goodbye[n.Name], d.ml
 	delete(d.goodbye, n.Name)
 	delete(d.member, n.Name)
 	d.mu.Unlock()
@@ -97,18 +116,24 @@ func (e *events) NotifyLeave(n *memberlist.Node) {
 		d.cfg.Emit(failover.PeerLeft{Node: n.Name, Sensor: failover.SensorMemberlist})
 		return
 	}
+	d.cfg.Emit(d.death(n.Name, last, ml))
+}
+
+// death words the end of a node with the readings behind it.
+func (d *Detector) death(node string, last time.Time, ml *memberlist.Memberlist) failover.PeerSilent {
+	evidence := map[string]any{
+		"probe_interval_ms": d.cfg.ProbeInterval.Milliseconds(), "probe_timeout_ms": d.cfg.ProbeTimeout.Milliseconds(),
+		"suspicion_mult": d.cfg.SuspicionMult,
+	}
+	if ml != nil { // nil while New has not returned
+		evidence["health_score"] = ml.GetHealthScore()
+	}
 	var silence time.Duration
 	if !last.IsZero() {
 		silence = d.cfg.Now().Sub(last)
+		evidence["last_heard"], evidence["silence_ms"] = last.UTC(), silence.Milliseconds()
 	}
-	d.cfg.Emit(failover.PeerSilent{
-		Node: n.Name, Sensor: failover.SensorMemberlist, Silence: silence,
-		Evidence: map[string]any{
-			"last_heard": last.UTC(), "silence_ms": silence.Milliseconds(),
-			"probe_interval_ms": d.cfg.ProbeInterval.Milliseconds(), "probe_timeout_ms": d.cfg.ProbeTimeout.Milliseconds(),
-			"suspicion_mult": d.cfg.SuspicionMult,
-		},
-	})
+	return failover.PeerSilent{Node: node, Sensor: failover.SensorMemberlist, Silence: silence, Evidence: evidence}
 }
 
 // AckPayload implements memberlist.PingDelegate.

@@ -1,6 +1,10 @@
 // Package memnet is a network in memory for memberlist: datagrams and streams
 // between named addresses, with cuts, one-way loss and delay. It works inside a
 // testing/synctest bubble, where hundreds of failovers take no time at all.
+//
+// A node that is shut down or cut off is a black hole: datagrams vanish, and
+// dials wait for their whole timeout. What is written to a stream that was open
+// before vanishes too; the stream of a node that is shut down ends.
 package memnet
 
 import (
@@ -67,12 +71,19 @@ func (n *Network) set(a, b netip.AddrPort, cut bool) {
 func (n *Network) Join(at netip.AddrPort) *Transport {
 	t := &Transport{
 		net: n, at: at, packets: make(chan *memberlist.Packet, maxQueue), streams: make(chan net.Conn, maxQueue),
-		closed: make(chan struct{}),
+		closed: make(chan struct{}), conns: map[net.Conn]bool{},
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.nodes[at.String()] = t
 	return t
+}
+
+// reaches tells whether what from sends arrives at to.
+func (n *Network) reaches(from, to *Transport) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.cut[[2]string{from.at.String(), to.at.String()}] && n.nodes[to.at.String()] == to
 }
 
 // route finds who hears from at to; nil if nobody does. lose says whether a
@@ -92,9 +103,11 @@ type Transport struct {
 	at      netip.AddrPort
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	once    sync.Once
 	closed  chan struct{}
 	wg      sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool // ends of streams held here; nil after Shutdown
 }
 
 var errUnreachable = errors.New("memnet: no answer")
@@ -107,14 +120,14 @@ func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 // WriteTo implements memberlist.Transport.
 func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	now := time.Now()
-	select {
-	case <-t.closed:
-		return now, errUnreachable
-	default:
-	}
 	to, delay, lose := t.net.route(t.at.String(), addr)
 	if to == nil || lose {
 		return now, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns == nil {
+		return now, errUnreachable
 	}
 	p := &memberlist.Packet{Buf: append([]byte(nil), b...), From: net.UDPAddrFromAddrPort(t.at)}
 	if delay == 0 {
@@ -163,12 +176,26 @@ func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 		return nil, errUnreachable
 	}
 	a, b := net.Pipe()
-	select {
-	case to.streams <- named{b, t.at}:
-		return named{a, to.at}, nil
-	default:
+	if !t.hold(a) || !to.hold(b) {
 		return nil, errors.Join(errUnreachable, a.Close(), b.Close())
 	}
+	select {
+	case to.streams <- &stream{b, to, t}:
+		return &stream{a, t, to}, nil
+	default:
+		return nil, errors.Join(errUnreachable, (&stream{a, t, to}).Close(), (&stream{b, to, t}).Close())
+	}
+}
+
+// hold notes an end of a stream, to be closed at the latest with the transport.
+func (t *Transport) hold(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns == nil {
+		return false
+	}
+	t.conns[c] = true
+	return true
 }
 
 // StreamCh implements memberlist.Transport.
@@ -177,23 +204,46 @@ func (t *Transport) StreamCh() <-chan net.Conn { return t.streams }
 // Shutdown implements memberlist.Transport. The node is deaf and mute from then
 // on: to the others it looks like a dead host.
 func (t *Transport) Shutdown() error {
-	t.once.Do(func() {
-		t.net.mu.Lock()
-		if t.net.nodes[t.at.String()] == t {
-			delete(t.net.nodes, t.at.String())
-		}
-		t.net.mu.Unlock()
+	t.net.mu.Lock()
+	if t.net.nodes[t.at.String()] == t {
+		delete(t.net.nodes, t.at.String())
+	}
+	t.net.mu.Unlock()
+	t.mu.Lock()
+	if t.conns != nil {
 		close(t.closed)
-	})
+	}
+	for c := range t.conns {
+		_ = c.Close()
+	}
+	t.conns = nil
+	t.mu.Unlock()
 	t.wg.Wait()
 	return nil
 }
 
-// named is a pipe with an address, which memberlist writes into its log.
-type named struct {
+// stream is one end of a pipe between two transports.
+type stream struct {
 	net.Conn
-	remote netip.AddrPort
+	own, other *Transport
 }
 
-// RemoteAddr implements net.Conn.
-func (c named) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+// Write implements net.Conn. Without a way to the other end it succeeds, like a
+// kernel that buffers what it can't deliver.
+func (s *stream) Write(b []byte) (int, error) {
+	if !s.own.net.reaches(s.own, s.other) {
+		return len(b), nil
+	}
+	return s.Conn.Write(b)
+}
+
+// Close implements net.Conn.
+func (s *stream) Close() error {
+	s.own.mu.Lock()
+	delete(s.own.conns, s.Conn)
+	s.own.mu.Unlock()
+	return s.Conn.Close()
+}
+
+// RemoteAddr implements net.Conn; memberlist writes it into its log.
+func (s *stream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.other.at) }
