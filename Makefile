@@ -4,7 +4,8 @@ SHELL        := /bin/bash
 .DEFAULT_GOAL := help
 
 GO      ?= go
-ROUTER  ?= frr
+# Empty: FRR for root, the embedded router for anybody else.
+ROUTER  ?=
 ONLY    ?= .
 PREFIX  ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -30,8 +31,8 @@ build: ## build bin/dyad, static and stamped with the version
 
 .PHONY: demo
 demo: build ## two nodes, a router, a client; a node dies under traffic (ROUTER=gobgp needs no apt)
-	@bin/dyad lab deps --router $(ROUTER)
-	@bin/dyad lab demo --router $(ROUTER) --report build/demo/report.json
+	@bin/dyad lab deps $(if $(ROUTER),--router $(ROUTER))
+	@bin/dyad lab demo $(if $(ROUTER),--router $(ROUTER)) --report build/demo/report.json
 
 .PHONY: test
 test: build ## everything: lint, unit, virtual time, real etcd, real routers
@@ -45,8 +46,8 @@ test-fast: ## pure and virtual-time tests: no root, no network, under a minute
 
 .PHONY: lab
 lab: build ## bring a lab up and leave it running (bin/dyad lab down removes it)
-	@bin/dyad lab deps --router $(ROUTER)
-	@bin/dyad lab up --router $(ROUTER)
+	@bin/dyad lab deps $(if $(ROUTER),--router $(ROUTER))
+	@bin/dyad lab up $(if $(ROUTER),--router $(ROUTER))
 
 .PHONY: bench
 bench: build ## measure, and compare with the targets; writes build/bench/results.json

@@ -57,5 +57,8 @@ func missing(kind string) []string {
 	if _, err := exec.LookPath("bird"); err != nil && (kind == netlab.KindBIRD || kind == "all") {
 		out = append(out, "bird2")
 	}
+	if _, err := exec.LookPath("bgpd"); err != nil && kind == "all" {
+		out = append(out, "openbgpd") // the speaker's tests talk to it
+	}
 	return out
 }
