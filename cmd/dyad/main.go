@@ -16,8 +16,9 @@ import (
 	"dyad/cmd/dyad/setup"
 )
 
-func main() {
-	os.Exit(cli.Main(func(env *cli.Env) *cobra.Command {
-		return root.New(env, slices.Concat(agent.Commands(env), setup.Commands(env), lab.Commands(env), drill.Commands(env))...)
-	}))
+func main() { os.Exit(cli.Main(tree)) }
+
+// tree is every command of the binary.
+func tree(env *cli.Env) *cobra.Command {
+	return root.New(env, slices.Concat(agent.Commands(env), setup.Commands(env), lab.Commands(env), drill.Commands(env))...)
 }
