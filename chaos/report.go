@@ -230,5 +230,8 @@ func (a AddressReport) String() string {
 			a.DetectMS, a.DetectMS+a.DecideMS, a.DetectMS+a.DecideMS+a.AnnounceMS, a.OutageMS)
 	}
 	fmt.Fprintf(&b, "; after the heal %d lost", a.FailbackLost)
+	if a.Unsent > 0 {
+		fmt.Fprintf(&b, "; %d of %d probes not sent in time", a.Unsent, a.Sent+a.Unsent)
+	}
 	return b.String()
 }
