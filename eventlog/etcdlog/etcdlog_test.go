@@ -333,6 +333,17 @@ func TestEpochKeyIsCompared(t *testing.T) {
 	if _, err := l.Append(t.Context(), eventlog.Batch{Drafts: []eventlog.Draft{draft(2, "")}, Epoch: 7}); err != nil {
 		t.Errorf("epoch 7: %v", err)
 	}
+	d, err := eventlog.NewDraft(eventlog.TypeEpochStarted, "epoch", eventlog.EpochPayload{Epoch: 8}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), eventlog.Batch{Drafts: []eventlog.Draft{d}, Epoch: 7}); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client(t, storeAddr).Get(t.Context(), prefix+"epoch")
+	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "8" {
+		t.Errorf("after epoch.started 8 the key holds %v (%v)", resp.Kvs, err)
+	}
 }
 
 // hooked runs something before the n-th transaction, counted from 1.
