@@ -43,7 +43,7 @@ func (l List[T]) Print(e *Env, items []T) error {
 		return e.Document(map[string]any{"items": items})
 	case Name:
 		for _, it := range items {
-			if err := e.Line("%s", l.Name(it)); err != nil {
+			if err := e.Line("%s", Clean(l.Name(it))); err != nil {
 				return err
 			}
 		}
