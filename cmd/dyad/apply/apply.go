@@ -3,6 +3,7 @@ package apply
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -55,31 +56,35 @@ fields are refused.`,
 		Example: "  dyad apply -f cluster.yaml --dry-run\n  dyad apply -f - --reason \"rack 4\"",
 		Args:    cli.Args(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file == "" {
-				return cli.Usage("dyad apply", "the file is missing", "dyad apply -f FILE, or -f - for stdin")
-			}
-			name, text, err := load(env, file)
-			if err != nil {
-				return err
-			}
-			items, err := Read(name, text)
-			if err != nil {
-				return err
-			}
-			switches, err := cli.Ask(cmd.Context(), env, env.Client().Switches)
-			if err != nil {
-				return err
-			}
-			slices.SortStableFunc(items, func(a, b Item) int { return cmp.Compare(a.spec.order(), b.spec.order()) })
-			all := projections.Apply{}
-			for _, it := range items {
-				all.Commands = append(all.Commands, it.spec.command(switches))
-			}
-			return locate(env.Change(cmd.Context(), all, cli.ChangeOptions{Interface: Interface}), items)
+			return run(cmd.Context(), env, file)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the `FILE`; - is stdin")
 	return []*cobra.Command{cmd}
+}
+
+func run(ctx context.Context, env *cli.Env, file string) error {
+	if file == "" {
+		return cli.Usage("dyad apply", "the file is missing", "dyad apply -f FILE, or -f - for stdin")
+	}
+	name, text, err := load(env, file)
+	if err != nil {
+		return err
+	}
+	items, err := Read(name, text)
+	if err != nil {
+		return err
+	}
+	switches, err := cli.Ask(ctx, env, env.Client().Switches)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(items, func(a, b Item) int { return cmp.Compare(a.spec.order(), b.spec.order()) })
+	all := projections.Apply{}
+	for _, it := range items {
+		all.Commands = append(all.Commands, it.spec.command(switches))
+	}
+	return locate(env.Change(ctx, all, cli.ChangeOptions{Interface: Interface}), items)
 }
 
 // load reads a file, at most one byte more than it may hold.
