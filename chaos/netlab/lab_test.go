@@ -232,13 +232,12 @@ func TestRouters(t *testing.T) {
 	kinds := []string{KindGoBGP, KindFRR, KindBIRD}
 	for i, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			if kind == KindBIRD {
-				if _, err := exec.LookPath("bird"); err != nil {
-					t.Skip("needs bird: apt-get install -y bird2 (as root)")
-				}
+			needRoot(t)
+			if _, err := exec.LookPath("bird"); err != nil && kind == KindBIRD {
+				t.Fatalf("BIRD is not installed: %v; run as root: dyad lab deps --router bird", err)
 			}
-			if kind == KindFRR && FRRInstalled() != nil {
-				t.Skip("needs FRR: dyad lab deps (as root)")
+			if err := FRRInstalled(); err != nil && kind == KindFRR {
+				t.Fatal(err)
 			}
 			plan, top := build(t, fmt.Sprintf("dyt3%d", i))
 			routerCarriesRoutes(t, kind, plan, top)
