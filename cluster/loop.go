@@ -88,6 +88,7 @@ func (a *Agent) tell(more ...failover.Input) []failover.Input {
 	}
 	return append([]failover.Input{
 		want,
+		failover.Nodes{Names: a.state.NodeNames()},
 		failover.Drained{Nodes: a.state.Drained},
 		failover.Services{Names: slices.Sorted(maps.Keys(a.state.Services))},
 	}, more...)
@@ -143,8 +144,9 @@ func (a *Agent) announce(was projections.View) {
 		a.publish(prev.Announcements)
 		return
 	}
+	anew := a.holding
 	a.holding = false
-	if a.state.Head == prev.State.Head && sameView(was, a.view) && prev.Announcements != nil {
+	if !anew && a.state.Head == prev.State.Head && sameView(was, a.view) && prev.Announcements != nil {
 		a.publish(prev.Announcements)
 		return
 	}
@@ -153,7 +155,7 @@ func (a *Agent) announce(was projections.View) {
 	if changed || !samePeers(prev.State, a.state) {
 		a.wish(now)
 	}
-	if a.state.Head != prev.State.Head || prev.Announcements == nil {
+	if a.state.Head != prev.State.Head || prev.Announcements == nil || anew {
 		a.addresses.put(serviceAddresses(a.state))
 		a.services.put(a.state.Services)
 	}
@@ -245,15 +247,15 @@ func (a *Agent) follow(ctx context.Context) {
 				break
 			}
 			wait = followRetry
-			if len(batch) > 0 {
-				after = eventlog.HeadOf(batch[len(batch)-1])
-				if !a.deliver(ctx, logStep{events: batch}) {
-					return
+			if len(batch) == 0 { // caught up with what was there when it began
+				if a.awaitFolded(ctx, after.Seq) && !a.Snapshot().Synced {
+					a.Emit(failover.Synced{OK: true})
 				}
+				continue
 			}
-			if !a.Snapshot().Synced {
-				a.awaitFolded(ctx, after.Seq)
-				a.Emit(failover.Synced{OK: true})
+			after = eventlog.HeadOf(batch[len(batch)-1])
+			if !a.deliver(ctx, logStep{events: batch}) {
+				return
 			}
 		}
 		if !pause(ctx, wait) {

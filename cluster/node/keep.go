@@ -25,7 +25,7 @@ func (p *process) onState(s projections.State) {
 
 // keepState keeps node.state and the detector's addresses in step with the log.
 func (p *process) keepState(ctx context.Context) {
-	k := keeper{dir: p.cfg.DataDir, state: p.state}
+	k := keeper{dir: p.cfg.DataDir, release: p.opts.Version, state: p.state}
 	for {
 		select {
 		case s := <-p.news:
@@ -33,7 +33,7 @@ func (p *process) keepState(ctx context.Context) {
 			if len(gossip) > 0 {
 				p.det.SetPeers(gossip)
 			}
-			if err := k.sync(s.Mode, s.Head.Epoch, nil, gossip); err != nil {
+			if err := k.sync(s.Mode, s.Head.Epoch, gossip); err != nil {
 				p.opts.Log.Error("node.state can't be written", "event", "state.write", "reason", err)
 			}
 		case <-ctx.Done():

@@ -21,7 +21,7 @@ const joinBound = 30 * time.Second
 
 // Init makes this node the first of a new cluster. It refuses a data directory
 // that is in use.
-func Init(c config.Config) (etcdnode.State, error) {
+func Init(c config.Config, version string) (etcdnode.State, error) {
 	var s etcdnode.State
 	unlock, err := prepare(c)
 	if err != nil {
@@ -32,7 +32,8 @@ func Init(c config.Config) (etcdnode.State, error) {
 		return s, fmt.Errorf("the cluster key can't be written: %w", err)
 	}
 	s = etcdnode.State{
-		Cluster: uuid.NewString(), Node: c.Node, Mode: etcdnode.Solo, Members: map[string]string{c.Node: peerURL(c)},
+		Release: version, Cluster: uuid.NewString(), Node: c.Node, Mode: etcdnode.Solo,
+		Members: map[string]string{c.Node: peerURL(c)},
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
 }
@@ -62,7 +63,8 @@ func Join(ctx context.Context, c config.Config, address, key, version string) (e
 		return s, fmt.Errorf("the cluster key can't be written: %w", err)
 	}
 	s = etcdnode.State{
-		Cluster: r.Cluster, Node: c.Node, Mode: etcdnode.Joining, Epoch: r.Epoch, Members: r.Members, Gossip: r.Gossip,
+		Release: version, Cluster: r.Cluster, Node: c.Node, Mode: etcdnode.Joining,
+		Epoch: r.Epoch, Members: r.Members, Gossip: r.Gossip,
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
 }
@@ -99,24 +101,21 @@ func ownNode(c config.Config, version string) eventlog.Node {
 
 // keeper keeps node.state in step with the log.
 type keeper struct {
-	dir   string
-	state etcdnode.State
+	dir, release string
+	state        etcdnode.State
 }
 
-// sync updates node.state if the log says something new; it tells whether it
-// did.
-func (k *keeper) sync(mode string, epoch eventlog.Epoch, members map[string]string, gossip []string) error {
+// sync writes node.state if the log, or the release, says something new.
+func (k *keeper) sync(mode string, epoch eventlog.Epoch, gossip []string) error {
 	next := k.state
+	next.Release = k.release
 	if epoch > next.Epoch {
 		next.Epoch, next.Mode = epoch, etcdnode.Mode(mode)
-	}
-	if len(members) > len(next.Members) {
-		next.Members = members
 	}
 	if len(gossip) > 0 {
 		next.Gossip = gossip
 	}
-	if next.Epoch == k.state.Epoch && next.Mode == k.state.Mode && len(next.Members) == len(k.state.Members) &&
+	if next.Epoch == k.state.Epoch && next.Mode == k.state.Mode && next.Release == k.state.Release &&
 		slices.Equal(next.Gossip, k.state.Gossip) {
 		return nil
 	}

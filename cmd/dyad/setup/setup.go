@@ -44,7 +44,7 @@ refuses one that is in use.`,
 			if err != nil {
 				return err
 			}
-			s, err := node.Init(c)
+			s, err := node.Init(c, cli.Version)
 			if err != nil {
 				return err
 			}
