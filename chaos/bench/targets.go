@@ -17,7 +17,7 @@ var Targets = []Target{
 	{"death/failback-lost/max", "packets", 0, "the node comes back without a loss"},
 	{"stop/lost/max", "packets", 0, "SIGTERM of an agent, and its way back"},
 	{"scale-1000/apply-to-router", "s", 5, "1,000 services with one dyad apply -f, until the router forwards all"},
-	{"scale-1000/first-to-last", "s", 1, "after a hard death, from the first moved route to the last"},
+	{"scale-1000/first-to-last", "s", 1, "after a hard death, from the first moved route to the last of the half that went to the dead node"},
 	{"micro/projections/Fold100k", "ms", 1000, "a replay of 100,000 events"},
 }
 

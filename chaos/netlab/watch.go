@@ -14,6 +14,10 @@ import (
 // watchQueue bounds the route changes that wait for WatchMoves.
 const watchQueue = 16384
 
+// watchBuffer is the socket's receive buffer, in bytes: a router changes
+// thousands of routes at once.
+const watchBuffer = 16 << 20
+
 // WatchMoves notes, until ctx ends, when each route inside pool stopped going
 // to away: the times in the order the kernel told. A route that is removed has
 // not moved.
@@ -29,7 +33,11 @@ func WatchMoves(ctx context.Context, ns string, pool netip.Prefix, away netip.Ad
 	defer func() { _ = n.Close() }()
 	updates, done := make(chan netlink.RouteUpdate, watchQueue), make(chan struct{})
 	defer close(done)
-	if err := netlink.RouteSubscribeAt(n, updates, done); err != nil {
+	var lost error
+	err = netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{
+		Namespace: &n, ReceiveBufferSize: watchBuffer, ErrorCallback: func(e error) { lost = e },
+	})
+	if err != nil {
 		return nil, fmt.Errorf("follow the routes of %s: %w", ns, err)
 	}
 	there := map[netip.Prefix]bool{}
@@ -41,7 +49,7 @@ func WatchMoves(ctx context.Context, ns string, pool netip.Prefix, away netip.Ad
 		select {
 		case u, ok := <-updates:
 			if !ok {
-				return moved, fmt.Errorf("the kernel stopped telling about the routes of %s", ns)
+				return moved, fmt.Errorf("the kernel stopped telling about the routes of %s: %w", ns, lost)
 			}
 			if u.Dst == nil || u.Type != rtmNewRoute || !pool.Contains(prefixOf(u.Dst).Addr()) {
 				continue

@@ -12,6 +12,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"dyad/cluster/api"
 	"dyad/cmd/dyad/parse"
 )
 
@@ -20,7 +21,7 @@ const (
 	// MaxBytes bounds a file.
 	MaxBytes = 1 << 20
 	// MaxDocuments bounds the documents of one file.
-	MaxDocuments = 1000
+	MaxDocuments = api.MaxCommands
 )
 
 // document is one YAML document of a file.
