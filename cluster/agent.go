@@ -33,6 +33,7 @@ type Agent struct {
 	done    chan wishDone
 	stop    chan struct{} // closed when a planned stop begins
 	quiet   chan struct{} // closed when the loop is to withdraw everything
+	ended   chan struct{} // closed when the loop has ended
 	snap    atomic.Pointer[Snapshot]
 	changed *signal // pulses after every new snapshot
 
@@ -106,6 +107,7 @@ func New(p Parts) *Agent {
 		done:    make(chan wishDone, maxBatches),
 		stop:    make(chan struct{}),
 		quiet:   make(chan struct{}),
+		ended:   make(chan struct{}),
 		changed: newSignal(),
 		machine: failover.New(machineConfig(p), now),
 		reports: map[string]failover.Report{}, timeline: map[string]api.Timeline{},
@@ -163,7 +165,7 @@ func (a *Agent) Snapshot() *Snapshot { return a.snap.Load() }
 func (a *Agent) Emit(in failover.Input) {
 	select {
 	case a.inputs <- stamped{a.p.Now(), in}:
-	case <-a.quiet:
+	case <-a.ended:
 	}
 }
 
@@ -179,16 +181,15 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	spawn := func(f func(context.Context)) { wg.Go(func() { f(work) }) }
-	loopDone := make(chan struct{})
-	wg.Go(func() { defer close(loopDone); a.loop(work) })
+	wg.Go(func() { defer close(a.ended); a.loop(work) })
 	spawn(a.follow)
 	spawn(a.rec.run)
 	spawn(a.rec.copy)
 	spawn(a.appender.run)
 	spawn(a.bootstrap)
-	spawn(func(ctx context.Context) { a.keepAddresses(ctx) })
-	spawn(func(ctx context.Context) { a.keepChecks(ctx) })
-	spawn(func(ctx context.Context) { a.keepCheckpoint(ctx) })
+	spawn(a.keepAddresses)
+	spawn(a.keepChecks)
+	spawn(a.keepCheckpoint)
 	a.rec.fact(failover.Fact{
 		Type: eventlog.TypeAgentStarted, Stream: "agent/" + a.p.Config.Node, At: a.p.Now(),
 		Data: eventlog.AgentPayload{Version: a.p.Version, PID: a.p.PID},
@@ -197,7 +198,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	<-ctx.Done()
 	a.plannedStop(work)
 	cancel()
-	<-loopDone
 	wg.Wait()
 	end, done := context.WithTimeout(context.Background(), stopBound)
 	defer done()
@@ -255,7 +255,7 @@ type sessionNote struct {
 func (a *Agent) onDone(gen uint64, c speaker.Change, at time.Time, err error) {
 	select {
 	case a.done <- wishDone{gen, c, at, err}:
-	case <-a.quiet:
+	case <-a.ended:
 	}
 }
 
