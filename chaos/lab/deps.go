@@ -60,5 +60,8 @@ func missing(kind string) []string {
 	if _, err := exec.LookPath("bgpd"); err != nil && kind == "all" {
 		out = append(out, "openbgpd") // the speaker's tests talk to it
 	}
+	if _, err := exec.LookPath("ip"); err != nil && kind == "all" {
+		out = append(out, "iproute2") // they also make their namespaces with it
+	}
 	return out
 }

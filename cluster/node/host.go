@@ -70,8 +70,8 @@ func switchNames(c config.Config) []string {
 	return out
 }
 
-// declare builds this node's declaration of a switch. Roles that an operator set
-// by command stay; the configuration only adds to them.
+// declare builds this node's declaration of a switch. The configured roles count
+// only while the switch is new: what an operator set by command stays.
 func declare(c config.Config, name string, known eventlog.Switch) eventlog.Switch {
 	sw := eventlog.Switch{
 		Name: name, ID: known.ID, Source: "config",
@@ -85,7 +85,8 @@ func declare(c config.Config, name string, known eventlog.Switch) eventlog.Switc
 			continue
 		}
 		if known.Name == "" {
-			sw.Compute, sw.Storage, sw.Management = sw.Compute || s.Compute, sw.Storage || s.Storage, sw.Management || s.Management
+			sw.Compute, sw.Storage = sw.Compute || s.Compute, sw.Storage || s.Storage
+			sw.Management = sw.Management || s.Management
 		}
 		port := eventlog.Port{Node: c.Node, Interface: s.Interface, Alias: s.Alias}
 		if i, err := net.InterfaceByName(s.Interface); err == nil {
