@@ -137,12 +137,30 @@ func killStores(ctx context.Context, t *testing.T, l *lab.Lab) (n int) {
 	return n
 }
 
+// allServiceEvents waits until the node's store, which may have been killed a
+// moment ago, has caught up.
+func allServiceEvents(ctx context.Context, t *testing.T, c *api.Client) []eventlog.Public {
+	t.Helper()
+	for {
+		events, err := c.Events(ctx, audit.Query{Types: []string{string(eventlog.TypeServiceSet)}, Limit: audit.MaxLimit})
+		if err == nil {
+			return events
+		}
+		var e *api.Error
+		if !errors.As(err, &e) || e.Class != api.ClassUnavailable {
+			t.Fatal(err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal(err)
+		}
+	}
+}
+
 func checkLog(ctx context.Context, t *testing.T, c *api.Client, answers []acked) {
 	t.Helper()
-	events, err := c.Events(ctx, audit.Query{Types: []string{string(eventlog.TypeServiceSet)}, Limit: audit.MaxLimit})
-	if err != nil {
-		t.Fatal(err)
-	}
+	events := allServiceEvents(ctx, t, c)
 	seen := map[string][]eventlog.Public{}
 	for _, e := range events {
 		seen[e.Stream] = append(seen[e.Stream], e)
