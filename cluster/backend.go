@@ -15,8 +15,12 @@ import (
 	"dyad/projections/audit"
 )
 
-// remoteBound bounds one question to the other node.
-const remoteBound = 2 * time.Second
+// remoteBound bounds one question to another node, silentBound to one that is
+// held for dead: it is asked all the same, as the verdict may be wrong.
+const (
+	remoteBound = 2 * time.Second
+	silentBound = 300 * time.Millisecond
+)
 
 var _ api.Backend = (*Agent)(nil)
 
@@ -74,14 +78,19 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 
 // others asks every other node at once.
 func others[T any](ctx context.Context, a *Agent, ask func(context.Context, eventlog.Node) (T, error)) map[string]answer[T] {
-	s := a.Snapshot().State
+	snap := a.Snapshot()
+	s := snap.State
 	names := a.peerNames(s)
 	out := make(map[string]answer[T], len(names))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, name := range names {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, remoteBound)
+			bound := remoteBound
+			if v := snap.View.Nodes[name]; v == projections.DeadMember || v == projections.Left {
+				bound = silentBound
+			}
+			ctx, cancel := context.WithTimeout(ctx, bound)
 			defer cancel()
 			v, err := ask(ctx, s.Nodes[name])
 			mu.Lock()
@@ -91,6 +100,16 @@ func others[T any](ctx context.Context, a *Agent, ask func(context.Context, even
 	}
 	wg.Wait()
 	return out
+}
+
+// brief is an error in one line: it goes into a table, where the fix of a
+// question between nodes would not help anybody.
+func brief(err error) string {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.What + ": " + e.Why
+	}
+	return err.Error()
 }
 
 type answer[T any] struct {
@@ -105,7 +124,7 @@ func (a *Agent) ClusterStatus(ctx context.Context) []api.NodeStatus {
 	for name, ans := range others(ctx, a, a.p.Peer.Status) {
 		ns := api.NodeStatus{Node: name}
 		if ans.err != nil {
-			ns.Error = ans.err.Error()
+			ns.Error = brief(ans.err)
 		} else {
 			ns.Status = &ans.v
 		}
@@ -134,7 +153,7 @@ func (a *Agent) Announcements(ctx context.Context, cluster bool) []api.NodeAnnou
 	for name, ans := range others(ctx, a, a.p.Peer.Announcements) {
 		na := api.NodeAnnouncements{Node: name, Items: ans.v}
 		if ans.err != nil {
-			na.Error = ans.err.Error()
+			na.Error = brief(ans.err)
 		}
 		out = append(out, na)
 	}

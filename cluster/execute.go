@@ -158,7 +158,7 @@ func (a *Agent) convergeRemote(ctx context.Context, n eventlog.Node, seq eventlo
 		}
 		st, err := a.p.Peer.Status(ctx, n)
 		if err != nil {
-			r.Error = err.Error()
+			r.Error = brief(err)
 		} else if r.Applied = st.Head.Seq; r.Applied >= seq {
 			r.Converged, r.Error = true, ""
 			break
@@ -174,7 +174,7 @@ func (a *Agent) convergeRemote(ctx context.Context, n eventlog.Node, seq eventlo
 	}
 	anns, err := a.p.Peer.Announcements(ctx, n)
 	if err != nil {
-		r.Error = err.Error()
+		r.Error = brief(err)
 	}
 	r.Announces = announcesOf(anns, touched)
 	return r
