@@ -130,7 +130,9 @@ func (f *fake) FollowEvents(ctx context.Context, q audit.Query) iter.Seq2[eventl
 					return
 				}
 			case <-ctx.Done():
-				f.ended <- ctx.Err()
+				if f.ended != nil { // a reader may be gone before the stream began
+					f.ended <- ctx.Err()
+				}
 				return
 			}
 		}

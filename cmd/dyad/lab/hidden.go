@@ -111,6 +111,9 @@ func demonstrate() *cobra.Command {
 	c.Flags().StringVar(&o.Report, "report", "build/demo/report.json", "`FILE` for the report")
 	c.Flags().StringVar(&o.Dir, "dir", demo.Dir(), "the lab's `DIR`")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkRouter(o.Router, netlab.KindFRR, netlab.KindBIRD, netlab.KindGoBGP); err != nil {
+			return err
+		}
 		if done, err := entered(cmd, o.Dir); done || err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -102,6 +103,9 @@ on node-b, and returns when both are ready. The lab stays until dyad lab down.`,
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if nodes != 2 {
 			return cli.Usage(fmt.Sprintf("--nodes %d", nodes), "a dyad cluster has two nodes", "leave --nodes out")
+		}
+		if err := checkRouter(o.Router, netlab.KindFRR, netlab.KindBIRD, netlab.KindGoBGP); err != nil {
+			return err
 		}
 		if done, err := entered(cmd, o.Dir); done || err != nil {
 			return err
@@ -257,7 +261,19 @@ func deps() *cobra.Command {
 	}
 	c.Flags().StringVar(&kind, "router", netlab.KindFRR, "for which `KIND`: frr, bird, gobgp or all")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkRouter(kind, netlab.KindFRR, netlab.KindBIRD, netlab.KindGoBGP, "all"); err != nil {
+			return err
+		}
 		return lab.Deps(cmd.Context(), kind, cmd.ErrOrStderr())
 	}
 	return c
+}
+
+// checkRouter refuses a router this release does not know, before anything is
+// built; empty leaves the choice to the lab.
+func checkRouter(kind string, known ...string) error {
+	if kind == "" || slices.Contains(known, kind) {
+		return nil
+	}
+	return cli.Usage("--router "+kind, "there is no such router", "--router "+strings.Join(known, ", or "))
 }
