@@ -145,7 +145,11 @@ func TestDrills(t *testing.T) {
 }
 
 func hostSilent(t *testing.T, l *lab.Lab) {
-	r := run(t, l, string(chaos.FaultHostSilent), func(s *chaos.Scenario) { s.HealAfter = 6 * time.Second })
+	// A generous bound, below the heal and far below the hold time: the sharp
+	// figure belongs to the bench.
+	r := run(t, l, string(chaos.FaultHostSilent), func(s *chaos.Scenario) {
+		s.HealAfter, s.Promise.MaxOutage = 8*time.Second, 5*time.Second
+	})
 	if len(r.Broken) > 0 {
 		t.Errorf("broken: %v", r.Broken)
 	}
@@ -165,9 +169,6 @@ func hostSilent(t *testing.T, l *lab.Lab) {
 	}
 	if moved != 1 {
 		t.Errorf("%d addresses were away; only the one that node-b carried should be", moved)
-	}
-	if time.Duration(r.OutageMS)*time.Millisecond > 10*time.Second {
-		t.Errorf("the heal ended the outage: %.0f ms", r.OutageMS)
 	}
 }
 
