@@ -46,8 +46,8 @@ func TestStoresKilledUnderCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Do(ctx, projections.SetPool{Name: "many", Ranges: []eventlog.Range{r}}, api.Request{}); err != nil {
-		t.Fatal(err)
+	if _, err := a.Do(ctx, projections.SetPool{Name: "many", Ranges: []eventlog.Range{r}}, api.Request{Wait: 30 * time.Second}); err != nil {
+		t.Fatal(err) // waits for both nodes: either may be asked for an address next
 	}
 	killed := make(chan int, 1)
 	killing, stop := context.WithCancel(ctx)
