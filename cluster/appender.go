@@ -99,7 +99,7 @@ func (p *appender) group(ctx context.Context, group []*intent) {
 	for attempt := 0; ; attempt++ {
 		plan := p.decide(group)
 		if len(plan.drafts) == 0 {
-			plan.answerEmpty()
+			plan.answer(nil) // everything already is as asked
 			return
 		}
 		envs, err := p.append(ctx, plan)
@@ -117,7 +117,7 @@ func (p *appender) group(ctx context.Context, group []*intent) {
 			plan.fail(err)
 			return
 		}
-		group = plan.open()
+		group = plan.intents
 	}
 }
 
@@ -137,8 +137,8 @@ func (p *appender) catchUp(ctx context.Context, attempt int) {
 type plan struct {
 	head    eventlog.Head
 	drafts  []eventlog.Draft
-	intents []*intent
-	spans   [][2]int // of drafts, for each intent
+	intents []*intent // not yet answered
+	spans   [][2]int  // of drafts, for each intent
 }
 
 // decide decides every intent against the newest state and the ones before it.
@@ -203,9 +203,6 @@ func (p *appender) again(in *intent, seq eventlog.Seq) outcome {
 	return o
 }
 
-// open lists the intents not yet answered.
-func (pl *plan) open() []*intent { return pl.intents }
-
 func (pl *plan) answer(envs []eventlog.Envelope) {
 	for i, in := range pl.intents {
 		own := envs[pl.spans[i][0]:pl.spans[i][1]]
@@ -216,8 +213,6 @@ func (pl *plan) answer(envs []eventlog.Envelope) {
 		in.answer <- outcome{events: own, seq: seq}
 	}
 }
-
-func (pl *plan) answerEmpty() { pl.answer(nil) }
 
 func (pl *plan) fail(err error) {
 	for _, in := range pl.intents {

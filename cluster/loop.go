@@ -35,7 +35,7 @@ func (a *Agent) loop(ctx context.Context) {
 			a.input(timer, in)
 		case batch := <-a.steps:
 			a.fold(batch)
-			a.step(timer, a.told()...)
+			a.step(timer, a.tell(failover.Synced{OK: a.synced})...)
 		case d := <-a.done:
 			a.finished(d)
 		case <-timer.C:
@@ -78,9 +78,7 @@ func (a *Agent) fold(step logStep) {
 	a.saver.put(a.state)
 }
 
-// told lists what the machine must know of the state.
-func (a *Agent) told() []failover.Input { return a.tell(failover.Synced{OK: a.synced}) }
-
+// tell lists what the machine must know of the state, and more.
 func (a *Agent) tell(more ...failover.Input) []failover.Input {
 	var want failover.Peers
 	for _, k := range a.state.PeerKeys() {

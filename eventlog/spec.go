@@ -56,7 +56,8 @@ type Peer struct {
 	PeerASN uint32 `json:"peer_asn"`
 	SelfASN uint32 `json:"self_asn"`
 	// HoldTime is the proposed hold time in seconds, 0 or 3–65535
-	// (RFC 4271 section 4.2). 0 sends no keepalives and never expires.
+	// (RFC 4271 section 4.2). 0 asks for a session that never expires; what a
+	// speaker can make of that is its business (docs/decisions/0002).
 	HoldTime uint16 `json:"hold_time_s"`
 }
 
