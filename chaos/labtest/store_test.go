@@ -137,30 +137,52 @@ func killStores(ctx context.Context, t *testing.T, l *lab.Lab) (n int) {
 	return n
 }
 
-// allServiceEvents waits until the node's store, which may have been killed a
-// moment ago, has caught up.
-func allServiceEvents(ctx context.Context, t *testing.T, c *api.Client) []eventlog.Public {
+// allServiceEvents waits until the node, whose store may have been killed a
+// moment ago, has applied the log up to last.
+func allServiceEvents(ctx context.Context, t *testing.T, c *api.Client, last eventlog.Seq) []eventlog.Public {
 	t.Helper()
 	for {
-		events, err := c.Events(ctx, audit.Query{Types: []string{string(eventlog.TypeServiceSet)}, Limit: audit.MaxLimit})
+		status, err := c.Status(ctx, api.ScopeNode)
+		var events []eventlog.Public
 		if err == nil {
+			events, err = c.Events(ctx, audit.Query{Types: []string{string(eventlog.TypeServiceSet)}, Limit: audit.MaxLimit})
+		}
+		if err == nil && len(status) == 1 && status[0].Status != nil && status[0].Status.Head.Seq >= last {
 			return events
+		}
+		if err == nil {
+			err = fmt.Errorf("the node has not applied the log up to event %d", last)
+			if wait(ctx) {
+				continue
+			}
 		}
 		var e *api.Error
 		if !errors.As(err, &e) || e.Class != api.ClassUnavailable {
 			t.Fatal(err)
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
+		if !wait(ctx) {
 			t.Fatal(err)
 		}
 	}
 }
 
+// wait is the pause between two looks; it tells whether there is time for one more.
+func wait(ctx context.Context) bool {
+	select {
+	case <-time.After(50 * time.Millisecond):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func checkLog(ctx context.Context, t *testing.T, c *api.Client, answers []acked) {
 	t.Helper()
-	events := allServiceEvents(ctx, t, c)
+	var last eventlog.Seq
+	for _, a := range answers {
+		last = max(last, a.seq)
+	}
+	events := allServiceEvents(ctx, t, c, last)
 	seen := map[string][]eventlog.Public{}
 	for _, e := range events {
 		seen[e.Stream] = append(seen[e.Stream], e)
