@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"dyad/cluster/quorum"
 	"dyad/eventlog"
 )
 
@@ -17,22 +18,6 @@ const StateVersion = 1
 
 const stateFile = "node.state"
 
-// Mode is what this node may do with the log.
-type Mode string
-
-// The modes.
-const (
-	Solo      Mode = "SOLO"      // one node, one voter
-	Pair      Mode = "PAIR"      // two voters
-	Suspended Mode = "SUSPENDED" // the peer is lost; intents are refused
-	Sole      Mode = "SOLE"      // took the log over
-	Stale     Mode = "STALE"     // no proof of having the newest log; read-only
-	Joining   Mode = "JOINING"   // a learner, not yet a voter
-	Witnessed Mode = "WITNESSED" // a pair with a third voter
-)
-
-var modes = []Mode{Solo, Pair, Suspended, Sole, Stale, Joining, Witnessed}
-
 // State is what a node must know before, and without, its store. It lies in
 // node.state in the data directory.
 type State struct {
@@ -41,7 +26,7 @@ type State struct {
 	Release string         `json:"release,omitempty"`
 	Cluster string         `json:"cluster"` // the cluster's ID
 	Node    string         `json:"node"`
-	Mode    Mode           `json:"mode"`
+	Mode    quorum.Mode    `json:"mode"`
 	Epoch   eventlog.Epoch `json:"epoch"`
 	// Members maps the name of every member of the store to its peer URL.
 	Members map[string]string `json:"members"`
@@ -113,12 +98,12 @@ func (s State) check() error {
 	case s.Node == "":
 		return errors.New("no node name")
 	}
-	for _, m := range modes {
+	for _, m := range quorum.Modes() {
 		if m == s.Mode {
 			return nil
 		}
 	}
-	return fmt.Errorf("mode %q is none of %v", s.Mode, modes)
+	return fmt.Errorf("mode %q is none of %v", s.Mode, quorum.Modes())
 }
 
 // SaveState replaces dir/node.state: written beside it, synced, renamed, and

@@ -11,11 +11,13 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"dyad/cluster/quorum"
 )
 
 func someState() State {
 	return State{
-		Version: StateVersion, Release: "v1.2.3", Cluster: "c-1", Node: "node-a", Mode: Pair, Epoch: 7,
+		Version: StateVersion, Release: "v1.2.3", Cluster: "c-1", Node: "node-a", Mode: quorum.Pair, Epoch: 7,
 		Members: map[string]string{"node-a": "http://10.0.0.1:2380", "node-b": "http://10.0.0.2:2380"},
 		Gossip:  []string{"10.0.0.2:7946"}, MemberID: 1<<63 + 5,
 	}
@@ -23,7 +25,7 @@ func someState() State {
 
 func TestStateRoundTrip(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "dir")
-	for _, m := range modes {
+	for _, m := range quorum.Modes() {
 		want := someState()
 		want.Mode = m
 		if err := SaveState(dir, want); err != nil {

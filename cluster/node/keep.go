@@ -8,6 +8,7 @@ import (
 
 	"dyad/cluster/api"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
 	"dyad/projections"
 )
 
@@ -56,7 +57,7 @@ func gossipOf(s projections.State, self string) []string {
 // here, and promote makes it a voter once it runs.
 func (p *process) admit(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
 	s := p.agent.State()
-	if s.Mode != string(etcdnode.Solo) {
+	if s.Mode != string(quorum.Solo) {
 		return api.JoinResponse{}, &api.Error{
 			Class: "refused", Code: "not-solo", What: "join " + r.Node.Name,
 			Why: "the cluster has two nodes already", Fix: "dyad node list",
@@ -86,7 +87,7 @@ func (p *process) promote(ctx context.Context) {
 			return
 		}
 		s := p.agent.State()
-		if s.Mode != string(etcdnode.Solo) {
+		if s.Mode != string(quorum.Solo) {
 			continue
 		}
 		if err := p.promoteOnce(ctx, s); err != nil && ctx.Err() == nil {
@@ -115,6 +116,6 @@ func (p *process) promoteOnce(ctx context.Context, s projections.State) error {
 	}
 	slices.Sort(writers)
 	return p.agent.Submit(ctx, projections.StartEpoch{
-		Epoch: s.Head.Epoch + 1, Mode: string(etcdnode.Pair), Writers: writers,
+		Epoch: s.Head.Epoch + 1, Mode: string(quorum.Pair), Writers: writers,
 	}, "a second voter joined")
 }

@@ -14,6 +14,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/projections"
 )
@@ -40,7 +41,7 @@ func start(c config.Config) error {
 func TestInitPreparesOnce(t *testing.T) {
 	c := testConfig(t)
 	s, err := Init(c, "test")
-	if err != nil || s.Mode != etcdnode.Solo || s.Cluster == "" {
+	if err != nil || s.Mode != quorum.Solo || s.Cluster == "" {
 		t.Fatalf("%+v %v", s, err)
 	}
 	info, err := os.Stat(KeyPath(c))

@@ -16,6 +16,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
 	"dyad/failover/detect"
@@ -146,7 +147,7 @@ func (p *process) build(context.Context) error {
 		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
 		Admit:      p.admit, OnState: p.onState,
-		Bootstrap: declarations(p.cfg, p.opts.Version, p.state.Cluster, p.state.Mode == etcdnode.Solo),
+		Bootstrap: declarations(p.cfg, p.opts.Version, p.state.Cluster, p.state.Mode == quorum.Solo),
 		Now:       time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Logger: p.opts.Log,
 	})
 	return nil
@@ -157,7 +158,7 @@ func (p *process) startStore(context.Context) error {
 		Exe: p.opts.Exe, Args: p.opts.StoreArgs, Log: p.opts.Log, Notify: p.agent.StoreChanged,
 		Serve: etcdnode.ServeConfig{
 			Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
-			Cluster: p.state.Cluster, Members: p.state.Members, Join: p.state.Mode != etcdnode.Solo,
+			Cluster: p.state.Cluster, Members: p.state.Members, Join: p.state.Mode != quorum.Solo,
 		},
 	})
 	if err != nil {

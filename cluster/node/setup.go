@@ -13,6 +13,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
 	"dyad/eventlog"
 )
 
@@ -32,7 +33,7 @@ func Init(c config.Config, version string) (etcdnode.State, error) {
 		return s, fmt.Errorf("the cluster key can't be written: %w", err)
 	}
 	s = etcdnode.State{
-		Release: version, Cluster: uuid.NewString(), Node: c.Node, Mode: etcdnode.Solo,
+		Release: version, Cluster: uuid.NewString(), Node: c.Node, Mode: quorum.Solo,
 		Members: map[string]string{c.Node: peerURL(c)},
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
@@ -63,7 +64,7 @@ func Join(ctx context.Context, c config.Config, address, key, version string) (e
 		return s, fmt.Errorf("the cluster key can't be written: %w", err)
 	}
 	s = etcdnode.State{
-		Release: version, Cluster: r.Cluster, Node: c.Node, Mode: etcdnode.Joining,
+		Release: version, Cluster: r.Cluster, Node: c.Node, Mode: quorum.Joining,
 		Epoch: r.Epoch, Members: r.Members, Gossip: r.Gossip,
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
@@ -110,7 +111,7 @@ func (k *keeper) sync(mode string, epoch eventlog.Epoch, gossip []string) error 
 	next := k.state
 	next.Release = k.release
 	if epoch > next.Epoch {
-		next.Epoch, next.Mode = epoch, etcdnode.Mode(mode)
+		next.Epoch, next.Mode = epoch, quorum.Mode(mode)
 	}
 	if len(gossip) > 0 {
 		next.Gossip = gossip

@@ -34,7 +34,7 @@ var roots = []string{"dyad/cluster/node", "dyad/cmd", "dyad/chaos"}
 
 // pure packages compute and nothing else.
 var pure = []string{
-	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/chaos",
+	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/cluster/quorum", "dyad/chaos",
 }
 
 var impureImports = []string{"net", "net/http", "os", "os/exec", "sync", "math/rand", "math/rand/v2", "log/slog", "log", "syscall"}
