@@ -1,0 +1,67 @@
+package quorum
+
+import "dyad/eventlog"
+
+// Authority is who may give the log of a pair to one of its nodes.
+type Authority string
+
+// The authorities.
+const (
+	// ByWitness: a third party swapped its claim, which it does for one of two.
+	ByWitness Authority = "witness"
+	// ByFence: the other node was switched off, and read back as off.
+	ByFence Authority = "fence"
+	// ByTor: this node's routers stayed up since the other node fell silent on
+	// every path. It is as good as the assumption that a node which reaches the
+	// router reaches the other node through it.
+	ByTor Authority = "tor"
+	// ByOperator: a person said that the other node is down.
+	ByOperator Authority = "operator"
+	// BySelf: nobody else may write at this epoch, so nobody has to be asked.
+	BySelf Authority = "self"
+)
+
+// Step is how far a change of the set of writers has come.
+type Step string
+
+// The steps. The zero value says that none is under way.
+const (
+	// Granted: the authority gave this node the log, and the store is about to
+	// be started anew with this node as its only voter.
+	Granted Step = "granted"
+	// Pairing: the other node is about to get a vote. From here on this node
+	// can't know by itself whether it still is the only writer.
+	Pairing Step = "pairing"
+)
+
+// Record is what a node must know before, and without, its store. It is written
+// to disk before anything is done that rests on it.
+type Record struct {
+	// Mode is SOLO, PAIR, SOLE, JOINING, WITNESSED, or STALE: somebody else went
+	// on without this node, and what lies in its store must be set aside.
+	Mode  Mode           `json:"mode"`
+	Epoch eventlog.Epoch `json:"epoch"`
+	Step  Step           `json:"step,omitempty"`
+	// Next is the epoch that Step leads to.
+	Next eventlog.Epoch `json:"next,omitempty"`
+	// By is who granted; set in Granted.
+	By Authority `json:"by,omitempty"`
+}
+
+// alone: this node was the only writer when it last knew.
+func (r Record) alone() bool { return r.Mode == Solo || r.Mode == Sole }
+
+// voter: this node holds everything acknowledged at the newest epoch it knows.
+//
+// Invariant: of a pair, nothing is acknowledged that is not on both disks, so
+// either disk has it all. A node that was passed over (STALE) or that is still
+// learning (JOINING) is no voter.
+func (r Record) voter() bool { return r.alone() || r.Mode == Pair }
+
+// newest is the newest epoch this node may have voted in.
+func (r Record) newest() eventlog.Epoch {
+	if r.Step == Pairing {
+		return max(r.Epoch, r.Next)
+	}
+	return r.Epoch
+}

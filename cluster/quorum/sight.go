@@ -1,0 +1,80 @@
+package quorum
+
+import (
+	"time"
+
+	"dyad/eventlog"
+)
+
+// Sight is everything the rules look at besides the record. It is made anew for
+// each look.
+type Sight struct {
+	Self string
+	Log  LogSight
+	Peer PeerSight
+	// Steady: since this start of the agent the pair could write at the record's
+	// epoch, and ever since the peer fell silent this node's routers have stayed
+	// up. A reboot makes it false: nobody knows what happened meanwhile.
+	Steady  bool
+	Witness WitnessSight
+	// Authority is the one that is configured; an operator's word counts always.
+	Authority Authority
+	// Fenced: the fence read the peer back as off, since it fell silent and
+	// since this start.
+	Fenced bool
+	Word   Word
+	// Learner: the peer's new member runs here as a learner and has everything.
+	Learner bool
+	// Leaving: this agent is being stopped as planned.
+	Leaving bool
+	// HoldDown is how long the peer must be silent on every path.
+	HoldDown time.Duration
+}
+
+// LogSight is what this node's own store says. Its epoch, mode and writers are
+// those of the last epoch.started that was committed and applied here.
+type LogSight struct {
+	Epoch        eventlog.Epoch
+	Mode         Mode
+	Self, Others bool // who writes at that epoch
+	// Writable: a question that needs the quorum was answered just now.
+	Writable bool
+	// Refusing is for how long the store has not been writable.
+	Refusing time.Duration
+	// Shared: another member has a vote in the store.
+	Shared bool
+}
+
+// PeerSight is what was last heard from the other node, over whichever path.
+type PeerSight struct {
+	Name string
+	// Silent is for how long it has not been heard on any path; 0 while it is.
+	Silent time.Duration
+	// Epoch and Mode are its own; 0 if it was never heard.
+	Epoch eventlog.Epoch
+	Mode  Mode
+}
+
+// heard: it can be asked.
+func (p PeerSight) heard() bool { return p.Silent == 0 && p.Epoch > 0 }
+
+// WitnessSight is what the witness said at the last question.
+type WitnessSight struct {
+	// Configured: the cluster has a witness, and nobody goes on alone without
+	// its word.
+	Configured bool
+	// Known: it answered since this look's question; Claim is what stands there.
+	Known bool
+	Claim Claim
+}
+
+// Word is an operator's: the named peer is down, and this node shall go on.
+type Word struct {
+	Peer string
+	// WithoutWitness: the operator vouches that the peer stays off until the
+	// witness has been told.
+	WithoutWitness bool
+	// AcceptLoss: go on even from a store that somebody else may have gone on
+	// without.
+	AcceptLoss bool
+}
