@@ -50,6 +50,7 @@ type Agent struct {
 	synced    bool
 	holding   bool // the fold is incomplete; see announce
 	startHead eventlog.Head
+	newsAt    time.Time // see Snapshot.At
 	reports   map[string]failover.Report
 	timeline  map[string]api.Timeline
 	gen       uint64
@@ -95,6 +96,8 @@ type Snapshot struct {
 	Generation    uint64
 	Done          uint64 // the newest generation the speaker has
 	SpeakerError  string
+	// At is when the log last delivered events, or the end of them.
+	At time.Time
 }
 
 // New prepares an agent; nothing runs until Run.

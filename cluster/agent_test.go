@@ -46,6 +46,8 @@ type node struct {
 	disk   *disk
 	cancel context.CancelFunc
 	done   chan error
+
+	endSteward func()
 }
 
 // disk outlives an agent: the journal and the checkpoint.
@@ -195,7 +197,9 @@ func (n *node) startWith(log eventlog.Log) {
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	a.Attach(Attached{Detector: det})
+	st, end := n.stewardOf(a)
+	n.endSteward = end
+	a.Attach(Attached{Detector: det, Quorum: st})
 	ctx, cancel := context.WithCancel(context.Background())
 	n.w.mu.Lock()
 	n.agent, n.det, n.cancel, n.done = a, det, cancel, make(chan error, 1)
@@ -232,6 +236,7 @@ func (n *node) bury() {
 }
 
 func (n *node) gone() {
+	n.endSteward()
 	_ = n.det.Close()
 	_ = n.sp.Close(context.Background())
 	n.w.mu.Lock()

@@ -32,7 +32,7 @@ func (a *Agent) Status(context.Context) api.Status {
 	s := a.Snapshot()
 	st := api.Status{
 		Node: a.p.Config.Node, Version: a.p.Version, Boot: a.p.Boot, PID: a.p.PID, Started: a.started,
-		Cluster: s.State.Cluster, Mode: s.State.Mode, Head: s.State.Head, Pending: a.p.Journal.Len(),
+		Cluster: s.State.Cluster, Mode: string(a.mode(s)), Head: s.State.Head, Pending: a.p.Journal.Len(),
 		View: s.View, Sessions: a.p.Speaker.Sessions(), Timeline: s.Timeline,
 		Counts: map[string]int{
 			"peers": len(s.State.Peers), "pools": len(s.State.Pools), "services": len(s.State.Services),
@@ -54,7 +54,8 @@ func (a *Agent) Status(context.Context) api.Status {
 		st.StorePID = a.with.Store.PID()
 		up = st.StorePID != 0
 	}
-	st.Writable, st.Why = writable(s, up)
+	st.Writable, st.Why = a.writable(s)
+	st.AsOf = s.At
 	st.Conditions = diagnose(a.diagnosis(s, st, up))
 	return st
 }

@@ -31,7 +31,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	if r.DryRun {
 		return a.dryRun(cmd)
 	}
-	if ok, why := writable(a.Snapshot(), a.storeUp()); !ok {
+	if ok, why := a.writable(a.Snapshot()); !ok {
 		return api.Result{}, notWritable(cmd.Verb(), why)
 	}
 	meta := projections.Meta{

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"dyad/cluster/api"
-	"dyad/eventlog"
+	"dyad/cluster/quorum"
+	"dyad/cluster/steward"
 	"dyad/projections"
 	"dyad/speaker"
 )
@@ -197,21 +198,40 @@ func skippedEvents(d diagnosis) []string {
 }
 
 // writable tells whether changes can be made now; if not, why and what to do.
-func writable(s *Snapshot, storeUp bool) (bool, string) {
+func (a *Agent) writable(s *Snapshot) (bool, string) {
 	switch {
-	case !storeUp:
-		return false, "the store is not running; it is being started again"
-	case s.State.Head.Epoch == eventlog.Epoch(0):
-		return false, "the log is empty; the node has not finished its first start"
-	case s.State.Mode == "PAIR":
-		for n, v := range s.View.Nodes {
-			if v == projections.DeadMember || v == projections.Left {
-				return false, fmt.Sprintf("the log needs both nodes, and %s is %s; start dyad on %s", n, v, n)
-			}
+	case !a.storeUp():
+		return false, "the store is not running; it is being started again; try: wait a moment"
+	case a.with.Quorum != nil:
+		if q := a.with.Quorum.Status(); !q.Writable {
+			return false, oneLine(q)
 		}
 	}
-	if !s.Synced {
-		return false, "the log has not been read to its end yet; wait a moment"
+	switch {
+	case s.State.Head.Epoch == 0:
+		return false, "the log is empty; the node has not finished its first start; try: wait a moment"
+	case !s.Synced:
+		return false, "the log has not been read to its end yet; try: wait a moment"
 	}
 	return true, ""
+}
+
+// oneLine says why the log can't be written and what helps.
+func oneLine(q steward.Status) string {
+	why, fix := q.Why, q.Fix
+	if why == "" {
+		why = "the store has not answered since the last look"
+	}
+	if fix == "" {
+		fix = "wait a moment"
+	}
+	return string(q.Mode) + ": " + why + "; try: " + fix
+}
+
+// mode is what this node is in the log, as shown.
+func (a *Agent) mode(s *Snapshot) quorum.Mode {
+	if a.with.Quorum != nil {
+		return a.with.Quorum.Status().Mode
+	}
+	return quorum.Mode(s.State.Mode)
 }

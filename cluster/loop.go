@@ -69,6 +69,7 @@ func (a *Agent) fold(step logStep) {
 		a.state, a.holding, a.synced = projections.State{}, true, false
 	}
 	a.state = projections.Fold(a.state, step.events...)
+	a.newsAt = a.p.Now()
 	for _, e := range step.events {
 		a.keys.add(e)
 	}
@@ -112,7 +113,7 @@ func (a *Agent) stepAt(timer *time.Timer, at time.Time, inputs ...failover.Input
 	a.announce(was)
 	if report {
 		r := last.Report
-		r.Epoch, r.Mode, r.Applied, r.API = a.state.Head.Epoch, a.state.Mode, a.state.Head.Seq, a.apiAddress()
+		r.Applied, r.API = a.state.Head.Seq, a.apiAddress()
 		a.with.Detector.Announce(r)
 	}
 	for _, f := range facts {
@@ -222,7 +223,7 @@ func (a *Agent) publish(now projections.Announcements) {
 	a.snap.Store(&Snapshot{
 		State: a.state, View: a.view, Announcements: now, Synced: a.synced,
 		Reports: maps.Clone(a.reports), Timeline: maps.Clone(a.timeline),
-		Generation: a.gen, Done: old.Done, SpeakerError: old.SpeakerError,
+		Generation: a.gen, Done: old.Done, SpeakerError: old.SpeakerError, At: a.newsAt,
 	})
 	a.changed.pulse()
 }

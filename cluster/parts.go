@@ -8,6 +8,8 @@ import (
 
 	"dyad/cluster/api"
 	"dyad/cluster/config"
+	"dyad/cluster/quorum"
+	"dyad/cluster/steward"
 	"dyad/eventlog"
 	"dyad/failover"
 	"dyad/projections"
@@ -52,6 +54,18 @@ type Attached struct {
 	Checker Checker
 	// Store tells about the embedded store; nil if there is none to supervise.
 	Store Store
+	// Quorum keeps the log writable; nil where the log can always be written as
+	// long as its store runs.
+	Quorum Quorum
+}
+
+// Quorum says who may write the log (dyad/cluster/steward).
+type Quorum interface {
+	Status() steward.Status
+	// Takeover goes on alone, by an operator's word.
+	Takeover(ctx context.Context, w quorum.Word) error
+	// Leave hands the log to the other node before a planned stop.
+	Leave(ctx context.Context) error
 }
 
 // Journal keeps facts until they stand in the log (dyad/eventlog/journal).

@@ -22,6 +22,8 @@ const (
 	withdrawSettle = 200 * time.Millisecond
 	// flushBound is how long the last facts may take to reach the log.
 	flushBound = 500 * time.Millisecond
+	// leaveBound is how long handing the log over may take.
+	leaveBound = 3 * time.Second
 	// levelPoll is how often a level that no snapshot announces is looked at.
 	levelPoll = 50 * time.Millisecond
 )
@@ -42,6 +44,7 @@ func (a *Agent) plannedStop(ctx context.Context) {
 		pause(ctx, a.p.Config.Failover.StepDownSettle.Std())
 	}
 	a.until(ctx, flushBound, func(*Snapshot) bool { return a.p.Journal.Len() == 0 && len(a.rec.queue) == 0 })
+	a.leaveLog(ctx)
 	before := a.Snapshot().Generation
 	close(a.quiet)
 	a.until(ctx, handoverBound, func(s *Snapshot) bool {
@@ -49,6 +52,20 @@ func (a *Agent) plannedStop(ctx context.Context) {
 	})
 	if a.someoneElse() {
 		pause(ctx, withdrawSettle)
+	}
+}
+
+// leaveLog hands the log to the other node, so that it can be written while this
+// one is away. Where that can't be done the other node has to be told by its
+// authority; nothing is lost either way.
+func (a *Agent) leaveLog(ctx context.Context) {
+	if a.with.Quorum == nil || !a.someoneElse() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveBound)
+	defer cancel()
+	if err := a.with.Quorum.Leave(ctx); err != nil {
+		a.p.Logger.Warn("the log could not be handed over", "event", "log.leave", "reason", err)
 	}
 }
 

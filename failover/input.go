@@ -60,6 +60,11 @@ type (
 	Nodes struct{ Names []string }
 	// Drained: the log says which nodes are drained.
 	Drained struct{ Nodes map[string]bool }
+	// Log: what this node is in the log, for the other one to know.
+	Log struct {
+		Epoch eventlog.Epoch
+		Mode  string
+	}
 	// Stopping: this agent was told to stop; step down first.
 	Stopping struct{}
 	// Silence: announce nothing any more; the last act of a stop.
@@ -78,6 +83,7 @@ func (ServiceHealth) input() {}
 func (Services) input()      {}
 func (Nodes) input()         {}
 func (Drained) input()       {}
+func (Log) input()           {}
 func (Stopping) input()      {}
 func (Silence) input()       {}
 

@@ -24,6 +24,8 @@ type Machine struct {
 	established                map[netip.Addr]bool
 	unhealthy                  map[string]string
 
+	log Log
+
 	view   projections.View
 	report Report
 	told   bool // a first report was given out
@@ -99,6 +101,8 @@ func (m *Machine) take(now time.Time, in Input) []Fact {
 		maps.DeleteFunc(m.unhealthy, func(name string, _ string) bool { return !slices.Contains(v.Names, name) })
 	case Drained:
 		m.drained = maps.Clone(v.Nodes)
+	case Log:
+		m.log = v
 	case Stopping:
 		m.stopping = true
 	case Silence:
@@ -247,6 +251,7 @@ func (m *Machine) ready() bool {
 func (m *Machine) renewReport() bool {
 	next := m.report
 	next.Stance, next.Ready, next.Stopping = m.view.Stance, m.ready(), m.stopping || m.silenced
+	next.Epoch, next.Mode = m.log.Epoch, m.log.Mode
 	if m.told && next == m.report {
 		return false
 	}

@@ -104,12 +104,15 @@ type Status struct {
 	Boot    string `json:"boot"`
 	PID     int    `json:"pid"`
 	// StorePID is the process of the embedded etcd; 0 if it is down.
-	StorePID   int                 `json:"store_pid"`
-	Started    time.Time           `json:"started"`
-	Cluster    string              `json:"cluster"`
-	Mode       string              `json:"mode"`
-	Writable   bool                `json:"writable"`
-	Why        string              `json:"why,omitempty"` // why not writable, and what to do
+	StorePID int       `json:"store_pid"`
+	Started  time.Time `json:"started"`
+	Cluster  string    `json:"cluster"`
+	Mode     string    `json:"mode"`
+	Writable bool      `json:"writable"`
+	Why      string    `json:"why,omitempty"` // why not writable, and what to do
+	// AsOf is when this node last saw the log move or answer: what it shows is
+	// no newer.
+	AsOf       time.Time           `json:"as_of,omitzero"`
 	Head       eventlog.Head       `json:"head"`
 	Pending    int                 `json:"pending_facts"` // in the journal, not yet in the log
 	View       projections.View    `json:"view"`
