@@ -32,7 +32,7 @@ func (n *node) stewardOf(a *Agent) (*steward.Steward, func()) {
 			r.Peer = quorum.PeerSight{Name: peer, Epoch: 1, Mode: quorum.Pair}
 			return r
 		},
-		Save:  func(quorum.Move) error { return nil },
+		Save:  func(quorum.Move, quorum.Sight) error { return nil },
 		Claim: func() (quorum.Claim, bool, bool) { return quorum.Claim{}, false, false },
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -43,12 +43,13 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 	for path, method := range map[string]string{
 		PathStatus: "get", PathCommand: "post", PathSwitches: "get", PathPeers: "get", PathPools: "get", PathServices: "get", PathNodes: "get",
 		PathAnnouncements: "get", PathEvents: "get", PathEventsFollow: "get", PathExplain + "/{address}": "get", PathFacts: "post", PathJoin: "post",
+		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post",
 	} {
 		if v.Paths[path][method] == nil {
 			t.Errorf("%s %s is missing", method, path)
 		}
 	}
-	if len(v.Paths) != 13 || !strings.HasPrefix(v.OpenAPI, "3.1") {
+	if len(v.Paths) != 16 || !strings.HasPrefix(v.OpenAPI, "3.1") {
 		t.Errorf("%d paths, OpenAPI %s", len(v.Paths), v.OpenAPI)
 	}
 	for schema, field := range map[string]string{"Event": "hash", "Error": "fix", "SwitchView": "protocol"} {

@@ -41,6 +41,7 @@ type Backend interface {
 	RecordFact(ctx context.Context, who Caller, f FactRequest) error
 	// Join admits a second node. Only asked with the cluster key.
 	Join(ctx context.Context, r JoinRequest) (JoinResponse, error)
+	QuorumBackend
 }
 
 // NodeAnnouncements are one node's announcements, or why they are not known.

@@ -229,3 +229,24 @@ func overTCP(t *testing.T, b Backend) (*Client, string) {
 	t.Cleanup(c.Close)
 	return c, a
 }
+
+func (f *fake) Takeover(_ context.Context, who Caller, r TakeoverRequest) (TakeoverResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who = who
+	return TakeoverResult{Node: "node-a", Mode: "SOLE", Epoch: 8, Notes: []string{r.Peer}}, f.err
+}
+
+func (f *fake) Rejoin(_ context.Context, who Caller, r JoinRequest) (JoinResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who, f.join = who, r
+	return JoinResponse{Cluster: "c", Epoch: 8}, f.err
+}
+
+func (f *fake) RemoveNode(_ context.Context, who Caller, r RemoveNodeRequest) (RemoveNodeResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who = who
+	return RemoveNodeResult{Node: r.Node, Epoch: 8, Seq: 9}, f.err
+}

@@ -163,7 +163,7 @@ func (u rules) pair(r Record, s Sight) Move {
 		return u.tell(Move{Record: r, Do: Wait, Mode: Pair}, s)
 	}
 	m := Move{Record: r, Do: Wait, Mode: Suspended}
-	if !s.Steady {
+	if !s.Proven {
 		m.Mode = Stale
 	}
 	if s.Peer.heard() {
@@ -190,8 +190,8 @@ func (u rules) authority(m Move, r Record, s Sight) Move {
 		return u.grant(r, s, ByOperator)
 	case s.Witness.Configured:
 		a := u.ask(r, s)
-		if a.Do == Wait {
-			a.Mode, a.Why, a.Fix = m.Mode, m.Why+", and "+a.Why, m.Fix
+		if a.Record == r {
+			a.Mode, a.Why, a.Fix = m.Mode, m.Why+"; "+a.Why, m.Fix
 		}
 		return a
 	case word:

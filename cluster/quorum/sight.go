@@ -12,9 +12,11 @@ type Sight struct {
 	Self string
 	Log  LogSight
 	Peer PeerSight
-	// Steady: since this start of the agent the pair could write at the record's
-	// epoch, and ever since the peer fell silent this node's routers have stayed
-	// up. A reboot makes it false: nobody knows what happened meanwhile.
+	// Proven: since this start of the agent the pair could write at the record's
+	// epoch. A reboot makes it false: nobody knows what happened meanwhile.
+	Proven bool
+	// Steady: proven, and where the routers decide, they have stayed up ever
+	// since the peer fell silent.
 	Steady  bool
 	Witness WitnessSight
 	// Authority is the one that is configured; an operator's word counts always.
@@ -71,6 +73,8 @@ type WitnessSight struct {
 // Word is an operator's: the named peer is down, and this node shall go on.
 type Word struct {
 	Peer string
+	// Actor and Reason are for the log.
+	Actor, Reason string
 	// WithoutWitness: the operator vouches that the peer stays off until the
 	// witness has been told.
 	WithoutWitness bool

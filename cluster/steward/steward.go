@@ -36,8 +36,9 @@ type Config struct {
 	Authority quorum.Authority
 	// Look senses. It must return within a second or so.
 	Look func(ctx context.Context) Reading
-	// Save makes a record durable.
-	Save func(m quorum.Move) error
+	// Save makes a move's record durable, with the sight that led to it: what
+	// the log will later give as evidence.
+	Save func(m quorum.Move, evidence quorum.Sight) error
 	// Deeds do what a move says. A deed may be begun again after it failed, or
 	// after a crash at any point. One that ends without an error may return the
 	// record that the new state of things calls for; it is saved.
@@ -157,7 +158,8 @@ func (s *Steward) once(ctx context.Context) (did bool, err error) {
 	m := quorum.Next(r, sight)
 	if m.Record != r {
 		// Invariant: what a deed rests on is durable before it begins.
-		if err := s.cfg.Save(m); err != nil {
+		if err := s.cfg.Save(m, sight); err != nil {
+			m.Record, m.Do = r, quorum.Wait
 			s.show(m, sight, fmt.Errorf("this node's state can't be written: %w", err))
 			return false, err
 		}
@@ -172,7 +174,7 @@ func (s *Steward) once(ctx context.Context) (did bool, err error) {
 	after, err := do(ctx, m)
 	if err == nil && after != nil && *after != m.Record {
 		m.Record, m.Do = *after, quorum.Wait
-		if err = s.cfg.Save(m); err == nil {
+		if err = s.cfg.Save(m, sight); err == nil {
 			s.record(*after)
 		}
 	}

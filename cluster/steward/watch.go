@@ -59,7 +59,8 @@ func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 	if in.Log.Writable && r.Mode == quorum.Pair && r.Step == "" {
 		w.proven = r
 	}
-	s.Steady = w.proven == r && r.Mode == quorum.Pair
+	s.Proven = w.proven == r && r.Mode == quorum.Pair
+	s.Steady = s.Proven
 	if w.authority == quorum.ByTor {
 		s.Steady = s.Steady && !w.broken
 	}

@@ -255,6 +255,21 @@ func (f *fake) Join(context.Context, api.JoinRequest) (api.JoinResponse, error) 
 	return api.JoinResponse{}, errors.New("not in a test")
 }
 
+func (f *fake) Rejoin(context.Context, api.Caller, api.JoinRequest) (api.JoinResponse, error) {
+	return api.JoinResponse{}, errors.New("not in a test")
+}
+
+func (f *fake) Takeover(_ context.Context, _ api.Caller, r api.TakeoverRequest) (api.TakeoverResult, error) {
+	if r.Reason == "" {
+		return api.TakeoverResult{}, &api.Error{Class: api.ClassRefused, Code: "reason", What: "takeover", Why: "why must be said", Fix: "--reason TEXT"}
+	}
+	return api.TakeoverResult{Node: "node-a", Epoch: 2, Mode: "SOLE", Notes: []string{r.Peer + " sets its log aside"}, DryRun: r.DryRun}, nil
+}
+
+func (f *fake) RemoveNode(_ context.Context, _ api.Caller, r api.RemoveNodeRequest) (api.RemoveNodeResult, error) {
+	return api.RemoveNodeResult{Node: r.Node, Epoch: 2, DryRun: r.DryRun}, nil
+}
+
 // serve runs the fake on a socket until stop is called.
 func (f *fake) serve(path string) (stop func(), err error) {
 	ln, err := api.ListenUnix(path)
