@@ -63,6 +63,8 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypePoolRemoved:    eventlog.Removed{Name: "web"},
 		eventlog.TypeServiceSet:     svc,
 		eventlog.TypeServiceRemoved: eventlog.Removed{Name: "shop/front"},
+		eventlog.TypeWitnessSet:     eventlog.Witness{URL: "https://witness.example:7990", Fingerprint: strings.Repeat("0a", 32)},
+		eventlog.TypeWitnessRemoved: eventlog.Removed{Name: "https://witness.example:7990"},
 
 		eventlog.TypeAgentStarted:    eventlog.AgentPayload{Version: "v1.2.3", PID: 4711, Planned: true},
 		eventlog.TypeAgentStopped:    eventlog.AgentPayload{Version: "v1.2.3", PID: 4711, Planned: true},

@@ -96,6 +96,24 @@ type Service struct {
 	Check  *Check `json:"check,omitempty"`
 }
 
+// Witness is where the cluster's claim on its log lies, outside of both nodes.
+type Witness struct {
+	// URL is https://host:port, file:///directory/ or etcd://host:port/key. It
+	// holds no secret and no fragment.
+	URL string `json:"url"`
+	// Fingerprint is the SHA-256 of the witness's certificate in hexadecimal;
+	// empty if the system's roots decide, or for the other kinds.
+	Fingerprint string `json:"fingerprint,omitempty"`
+}
+
+// String is the URL as an operator writes it, with the fingerprint behind #.
+func (w Witness) String() string {
+	if w.Fingerprint == "" {
+		return w.URL
+	}
+	return w.URL + "#" + w.Fingerprint
+}
+
 // Check is a local health check that gates a service's announcement on each
 // node by itself.
 type Check struct {

@@ -31,6 +31,8 @@ const (
 	TypePoolRemoved    Type = "pool.removed"
 	TypeServiceSet     Type = "service.set"
 	TypeServiceRemoved Type = "service.removed"
+	TypeWitnessSet     Type = "witness.set"
+	TypeWitnessRemoved Type = "witness.removed"
 )
 
 // Facts: what one node saw and did.
@@ -55,6 +57,7 @@ var intents = []Type{
 	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
+	TypeWitnessSet, TypeWitnessRemoved,
 }
 
 var facts = []Type{

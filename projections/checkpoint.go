@@ -23,6 +23,7 @@ type stored struct {
 	Peers    []eventlog.Peer    `json:"peers,omitempty"`
 	Pools    []eventlog.Pool    `json:"pools,omitempty"`
 	Services []eventlog.Service `json:"services,omitempty"`
+	Witness  eventlog.Witness   `json:"witness,omitzero"`
 	Skipped  int                `json:"skipped,omitempty"`
 }
 
@@ -36,7 +37,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Writers: s.Writers,
 		Nodes: sorted(s.Nodes), Drained: slices.Sorted(maps.Keys(s.Drained)),
 		Switches: sorted(s.Switches), Peers: peers, Pools: sorted(s.Pools),
-		Services: sorted(s.Services), Skipped: s.Skipped,
+		Services: sorted(s.Services), Witness: s.Witness, Skipped: s.Skipped,
 	})
 }
 
@@ -47,7 +48,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*s = State{
-		Head: v.Head, Cluster: v.Cluster, Mode: v.Mode, Writers: v.Writers, Skipped: v.Skipped,
+		Head: v.Head, Cluster: v.Cluster, Mode: v.Mode, Writers: v.Writers, Witness: v.Witness, Skipped: v.Skipped,
 		Nodes:    byName(v.Nodes, func(n eventlog.Node) string { return n.Name }),
 		Drained:  map[string]bool{},
 		Switches: byName(v.Switches, func(n eventlog.Switch) string { return n.Name }),

@@ -10,7 +10,7 @@ import (
 // Command is something an operator, a file or an adapter wants. The commands
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
-// [DrainNode], [StartEpoch] and [Apply].
+// [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch] and [Apply].
 type Command interface {
 	// Verb is the command as an operator knows it: "peer set".
 	Verb() string
@@ -100,6 +100,14 @@ type (
 		Writers []string       `json:"writers"`
 		Cluster string         `json:"cluster,omitempty"`
 	}
+	// SetWitness names the place where the cluster's claim lies. Whoever asks for
+	// it has registered the claim there.
+	SetWitness struct {
+		URL         string `json:"url"`
+		Fingerprint string `json:"fingerprint,omitempty"`
+	}
+	// RemoveWitness goes on without a witness.
+	RemoveWitness struct{}
 	// Apply does several commands as one: all or none.
 	Apply struct {
 		Commands []Command `json:"commands"`
@@ -117,6 +125,8 @@ func (DeclareSwitch) Verb() string { return "switch set" }
 func (RemoveSwitch) Verb() string  { return "switch remove" }
 func (JoinNode) Verb() string      { return "node join" }
 func (RemoveNode) Verb() string    { return "node remove" }
+func (SetWitness) Verb() string    { return "witness set" }
+func (RemoveWitness) Verb() string { return "witness remove" }
 func (StartEpoch) Verb() string    { return "epoch start" }
 func (Apply) Verb() string         { return "apply" }
 

@@ -92,6 +92,10 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.removeNode(c)
 	case DrainNode:
 		return f.drainNode(c)
+	case SetWitness:
+		return f.setWitness(c)
+	case RemoveWitness:
+		return f.removeWitness()
 	case StartEpoch:
 		return f.startEpoch(c)
 	}

@@ -90,6 +90,10 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, f.serviceSet)
 	case eventlog.TypeServiceRemoved:
 		return with(d, f.serviceRemoved)
+	case eventlog.TypeWitnessSet:
+		return with(d, func(p eventlog.Witness) { f.s.Witness = p })
+	case eventlog.TypeWitnessRemoved:
+		return with(d, func(eventlog.Removed) { f.s.Witness = eventlog.Witness{} })
 	}
 	return nil
 }

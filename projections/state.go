@@ -41,6 +41,8 @@ type State struct {
 	Peers    map[PeerKey]eventlog.Peer
 	Pools    map[string]eventlog.Pool
 	Services map[string]eventlog.Service
+	// Witness is where the cluster's claim lies; zero: nowhere.
+	Witness eventlog.Witness
 	// Taken maps every allocated address to the service that has it.
 	Taken map[netip.Addr]string
 	// Skipped counts intents whose payload could not be read.

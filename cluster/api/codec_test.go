@@ -206,7 +206,7 @@ func TestEncodeRefusesWhatCanNotBeSent(t *testing.T) {
 
 func TestEveryVerbIsListed(t *testing.T) {
 	v := Verbs()
-	if len(v) != 14 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
+	if len(v) != 16 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
 		t.Fatalf("%q", v)
 	}
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Ports    Ports      `json:"ports"`
 	Switches []Switch   `json:"switches"`
 	Failover Failover   `json:"failover"`
+	Takeover Takeover   `json:"takeover"`
 	Speaker  Speaker    `json:"speaker"`
 	Log      Log        `json:"log"`
 }
@@ -54,6 +55,35 @@ type Failover struct {
 	FailbackMax    Duration `json:"failbackMax"`
 	FlapWindow     Duration `json:"flapWindow"`
 	StepDownSettle Duration `json:"stepDownSettle"` // planned stop: time the routers get
+}
+
+// Authority is whose word lets one node go on with the log alone.
+type Authority string
+
+// The authorities.
+const (
+	AuthorityAuto     Authority = "auto" // witness if the cluster has one, else fence if configured, else operator
+	AuthorityWitness  Authority = "witness"
+	AuthorityFence    Authority = "fence"
+	AuthorityToR      Authority = "tor" // the routers; never chosen by auto
+	AuthorityOperator Authority = "operator"
+)
+
+// Takeover is when this node may go on with the log alone.
+type Takeover struct {
+	Authority Authority `json:"authority"`
+	// HoldDown is how long the peer must be silent on every path first; 500 ms –
+	// 5 min, and at least 3 s with tor.
+	HoldDown Duration `json:"holdDown"`
+	Fence    Fence    `json:"fence"`
+}
+
+// Fence is the command that cuts the peer off (docs/fencing.md).
+type Fence struct {
+	// Command is an absolute path and its first arguments; empty: none.
+	Command []string `json:"command"`
+	// Timeout bounds one call; 1 s – 5 min.
+	Timeout Duration `json:"timeout"`
 }
 
 // Speaker are settings of the BGP speaker on this node.

@@ -31,6 +31,9 @@ func Default() Config {
 			FailbackDelay: Duration(10 * time.Second), FailbackMax: Duration(5 * time.Minute), FlapWindow: Duration(10 * time.Minute),
 			StepDownSettle: Duration(500 * time.Millisecond),
 		},
+		Takeover: Takeover{
+			Authority: AuthorityAuto, HoldDown: Duration(3 * time.Second), Fence: Fence{Timeout: Duration(10 * time.Second)},
+		},
 		Speaker: Speaker{ConnectRetry: Duration(2 * time.Second)},
 		Log:     Log{Level: "info", Format: "text"},
 	}
@@ -127,6 +130,7 @@ func (c *Config) Finish() error {
 	bad(!oneOf(c.Log.Level, "debug", "info", "warn", "error"), "log.level: %q is not debug, info, warn or error", c.Log.Level)
 	errs = append(errs, c.Ports.check()...)
 	errs = append(errs, c.Failover.check()...)
+	errs = append(errs, c.Takeover.check()...)
 	errs = append(errs, inRange("speaker.connectRetry", c.Speaker.ConnectRetry, time.Second, 2*time.Minute)...)
 	errs = append(errs, c.checkSwitches()...)
 	if len(errs) > 0 {

@@ -75,6 +75,8 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypePoolRemoved:     removed("pool"),
 	eventlog.TypeServiceSet:      of(serviceLine),
 	eventlog.TypeServiceRemoved:  removed("service"),
+	eventlog.TypeWitnessSet:      of(func(w eventlog.Witness, _ *eventlog.Witness) string { return "witness " + w.URL + " added" }),
+	eventlog.TypeWitnessRemoved:  removed("witness"),
 	eventlog.TypeAgentStarted:    of(agentStarted),
 	eventlog.TypeAgentStopped:    of(agentStopped),
 	eventlog.TypeCommandRejected: of(rejected),
