@@ -63,6 +63,9 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypePoolRemoved:    eventlog.Removed{Name: "web"},
 		eventlog.TypeServiceSet:     svc,
 		eventlog.TypeServiceRemoved: eventlog.Removed{Name: "shop/front"},
+		eventlog.TypeLogTrimmed: eventlog.TrimPayload{
+			UpTo: eventlog.Head{Seq: 40, Hash: strings.Repeat("cd", 32), Epoch: 2}, Sealed: map[string]eventlog.Seq{"node-a": 41, "node-b": 40},
+		},
 
 		eventlog.TypeAgentStarted:    eventlog.AgentPayload{Version: "v1.2.3", PID: 4711, Planned: true},
 		eventlog.TypeAgentStopped:    eventlog.AgentPayload{Version: "v1.2.3", PID: 4711, Planned: true},

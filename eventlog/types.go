@@ -31,6 +31,7 @@ const (
 	TypePoolRemoved    Type = "pool.removed"
 	TypeServiceSet     Type = "service.set"
 	TypeServiceRemoved Type = "service.removed"
+	TypeLogTrimmed     Type = "log.trimmed"
 )
 
 // Facts: what one node saw and did.
@@ -54,7 +55,7 @@ const (
 var intents = []Type{
 	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
-	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
+	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved, TypeLogTrimmed,
 }
 
 var facts = []Type{

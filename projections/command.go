@@ -10,7 +10,7 @@ import (
 // Command is something an operator, a file or an adapter wants. The commands
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
-// [DrainNode], [StartEpoch] and [Apply].
+// [DrainNode], [StartEpoch], [TrimLog] and [Apply].
 type Command interface {
 	// Verb is the command as an operator knows it: "peer set".
 	Verb() string
@@ -22,6 +22,7 @@ type Meta struct {
 	Source      eventlog.Source
 	Reason      string
 	Correlation string
+	Causation   string // ID of the event that led to it
 	Key         string // idempotency key
 }
 
@@ -100,6 +101,12 @@ type (
 		Writers []string       `json:"writers"`
 		Cluster string         `json:"cluster,omitempty"`
 	}
+	// TrimLog records that the log drops its events up to one that every node
+	// has sealed. It is dyad's own: no operator sends it.
+	TrimLog struct {
+		UpTo   eventlog.Head           `json:"up_to"`
+		Sealed map[string]eventlog.Seq `json:"sealed"`
+	}
 	// Apply does several commands as one: all or none.
 	Apply struct {
 		Commands []Command `json:"commands"`
@@ -118,6 +125,7 @@ func (RemoveSwitch) Verb() string  { return "switch remove" }
 func (JoinNode) Verb() string      { return "node join" }
 func (RemoveNode) Verb() string    { return "node remove" }
 func (StartEpoch) Verb() string    { return "epoch start" }
+func (TrimLog) Verb() string       { return "log trim" }
 func (Apply) Verb() string         { return "apply" }
 
 // Verb tells the two directions apart.

@@ -94,6 +94,8 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.drainNode(c)
 	case StartEpoch:
 		return f.startEpoch(c)
+	case TrimLog:
+		return f.trimLog(c)
 	}
 	return nil, refuse("unknown-command", fmt.Sprintf("%T", c), "upgrade dyad on this node", "this release does not know the command")
 }

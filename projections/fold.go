@@ -90,6 +90,8 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, f.serviceSet)
 	case eventlog.TypeServiceRemoved:
 		return with(d, f.serviceRemoved)
+	case eventlog.TypeLogTrimmed:
+		return with(d, func(p eventlog.TrimPayload) { f.s.Floor = p.UpTo })
 	}
 	return nil
 }

@@ -95,3 +95,15 @@ func because(what, why string) string {
 	}
 	return what + ": " + why
 }
+
+func trimmed(p eventlog.TrimPayload, _ *eventlog.TrimPayload) string {
+	return fmt.Sprintf("events up to %d leave the store; sealed segments keep them", p.UpTo.Seq)
+}
+
+func orphaned(p eventlog.OrphanedPayload, _ *eventlog.OrphanedPayload) string {
+	s := fmt.Sprintf("%d events stood on one node alone", max(p.Count, len(p.Events)))
+	if p.Node != "" {
+		s = fmt.Sprintf("%d events, %d–%d, stood on %s alone", p.Count, p.From, p.Last, p.Node)
+	}
+	return s + "; see: dyad log orphans"
+}

@@ -75,6 +75,8 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypePoolRemoved:     removed("pool"),
 	eventlog.TypeServiceSet:      of(serviceLine),
 	eventlog.TypeServiceRemoved:  removed("service"),
+	eventlog.TypeLogTrimmed:      of(trimmed),
+	eventlog.TypeLogOrphaned:     of(orphaned),
 	eventlog.TypeAgentStarted:    of(agentStarted),
 	eventlog.TypeAgentStopped:    of(agentStopped),
 	eventlog.TypeCommandRejected: of(rejected),
