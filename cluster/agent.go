@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dyad/cluster/api"
+	"dyad/cluster/steward"
 	"dyad/eventlog"
 	"dyad/failover"
 	"dyad/projections"
@@ -40,6 +41,7 @@ type Agent struct {
 	rec      *recorder
 	appender *appender
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
+	lastMode atomic.Pointer[steward.Status]      // as last recorded
 	rc       *speaker.Reconciler
 	sessions map[netip.Addr]sessionNote // touched by onSession only
 
@@ -148,6 +150,24 @@ func (a *Agent) StoreChanged(up bool, why string) {
 	}
 	f.Data = p
 	a.rec.fact(f)
+}
+
+// QuorumChanged records that this node may do something else with the log.
+func (a *Agent) QuorumChanged(s steward.Status) {
+	last := a.lastMode.Swap(&s)
+	if last != nil && last.Mode == s.Mode && last.Record.Epoch == s.Record.Epoch && last.Writable == s.Writable {
+		return
+	}
+	p := eventlog.ModePayload{Mode: string(s.Mode), Epoch: s.Record.Epoch, Writable: s.Writable, Why: s.Why}
+	if last != nil {
+		p.Was = string(last.Mode)
+	}
+	a.rec.fact(failover.Fact{Type: eventlog.TypeLogMode, Stream: "log/" + a.p.Config.Node, At: a.p.Now(), Reason: s.Why, Data: p})
+}
+
+// RecordOrphans puts events that only an archived store holds into the journal.
+func (a *Agent) RecordOrphans(p eventlog.OrphanedPayload, why string) {
+	a.rec.fact(failover.Fact{Type: eventlog.TypeLogOrphaned, Stream: "orphans/" + a.p.Config.Node, At: a.p.Now(), Reason: why, Data: p})
 }
 
 // Submit decides and appends a command of dyad itself.

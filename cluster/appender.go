@@ -177,7 +177,7 @@ func (p *appender) decide(group []*intent) *plan {
 // stamp completes a draft with who, why and from where.
 func (a *Agent) stamp(d eventlog.Draft, m projections.Meta) eventlog.Draft {
 	d.ID, d.Actor, d.Source, d.Reason = a.p.NewID(), m.Actor, m.Source, m.Reason
-	d.Correlation, d.Key = m.Correlation, m.Key
+	d.Correlation, d.Causation, d.Key = m.Correlation, m.Causation, m.Key
 	return d
 }
 

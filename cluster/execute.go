@@ -36,7 +36,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	}
 	meta := projections.Meta{
 		Actor: who.Actor, Source: a.source(r.Interface, r.Client), Reason: r.Reason,
-		Correlation: a.p.NewID(), Key: r.Key,
+		Correlation: a.p.NewID(), Causation: r.Causation, Key: r.Key,
 	}
 	if who.Address.IsValid() {
 		meta.Source.Address = who.Address

@@ -376,3 +376,35 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+// Orphans are kept exactly as they were stored.
+func TestOrphans(t *testing.T) {
+	var head eventlog.Head
+	var run []eventlog.Envelope
+	for i := range 3 {
+		e, err := eventlog.Seal(head, 1, 1, recorded, eventlog.Draft{ID: strings.Repeat("x", i), Type: eventlog.TypePeerSet, Reason: "<&> \n"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, run = eventlog.HeadOf(e), append(run, e)
+	}
+	p, err := eventlog.Orphan("node-b", "boot-1", "store.orphaned-1", run[1:])
+	if err != nil || p.From != 2 || p.Last != 3 || p.Count != 2 {
+		t.Fatal(p, err)
+	}
+	d, err := eventlog.NewDraft(eventlog.TypeLogOrphaned, "log", p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = eventlog.Payload[eventlog.OrphanedPayload](d); err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.Envelopes()
+	if err != nil || len(got) != 2 || got[0].Hash != run[1].Hash || got[1].Hash != run[2].Hash {
+		t.Fatal(got, err)
+	}
+	p.Events[1] = strings.Replace(p.Events[1], "xx", "xy", 1)
+	if _, err := p.Envelopes(); !errors.Is(err, eventlog.ErrCorrupt) {
+		t.Errorf("a changed orphan: %v", err)
+	}
+}

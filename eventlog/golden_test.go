@@ -65,6 +65,9 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypeServiceRemoved: eventlog.Removed{Name: "shop/front"},
 		eventlog.TypeWitnessSet:     eventlog.Witness{URL: "https://witness.example:7990", Fingerprint: strings.Repeat("0a", 32)},
 		eventlog.TypeWitnessRemoved: eventlog.Removed{Name: "https://witness.example:7990"},
+		eventlog.TypeLogTrimmed: eventlog.TrimPayload{
+			UpTo: eventlog.Head{Seq: 40, Hash: strings.Repeat("cd", 32), Epoch: 2}, Sealed: map[string]eventlog.Seq{"node-a": 41, "node-b": 40},
+		},
 
 		eventlog.TypeAgentStarted:    eventlog.AgentPayload{Version: "v1.2.3", PID: 4711, Planned: true},
 		eventlog.TypeAgentStopped:    eventlog.AgentPayload{Version: "v1.2.3", PID: 4711, Planned: true},
@@ -77,6 +80,7 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypeServiceHealth:   eventlog.HealthPayload{Service: "shop/front", Healthy: true, Why: "tcp ok"},
 		eventlog.TypeStoreDown:       eventlog.StorePayload{Why: "signal: killed", Restarts: 2},
 		eventlog.TypeStoreUp:         eventlog.StorePayload{Why: "ready", Restarts: 2},
+		eventlog.TypeLogMode:         eventlog.ModePayload{Mode: "SUSPENDED", Was: "PAIR", Epoch: 3, Writable: true, Why: "node-b is silent"},
 		eventlog.TypeDrillStarted:    eventlog.DrillPayload{Drill: "kill-node", Node: "node-b", Result: map[string]any{"planned": true}},
 		eventlog.TypeDrillEnded:      eventlog.DrillPayload{Drill: "kill-node", Node: "node-b", Result: map[string]any{"outage_ms": 31.5}},
 		eventlog.TypeLogOrphaned:     map[string]any{"from": 7, "events": []string{"…"}},

@@ -24,6 +24,9 @@ var (
 	ErrGap = errors.New("the log has a gap")
 	// ErrTooLarge: the batch exceeds MaxBatch or MaxBatchBytes.
 	ErrTooLarge = errors.New("the batch is too large")
+	// ErrTrimmed: the events asked for left this log, which begins later; see
+	// [TrimmedError]. Sealed segments have them.
+	ErrTrimmed = errors.New("the log begins later")
 	// ErrClosed: the log was closed by its owner.
 	ErrClosed = errors.New("the log is closed")
 )
@@ -48,6 +51,18 @@ func (e *DuplicateError) Error() string {
 
 // Is makes errors.Is(err, ErrDuplicate) true.
 func (e *DuplicateError) Is(target error) bool { return target == ErrDuplicate }
+
+// TrimmedError says where a log begins.
+type TrimmedError struct {
+	Floor Head // the last event that is gone
+}
+
+func (e *TrimmedError) Error() string {
+	return fmt.Sprintf("the log begins with event %d; older ones are in sealed segments", e.Floor.Seq+1)
+}
+
+// Is makes errors.Is(err, ErrTrimmed) true.
+func (e *TrimmedError) Is(target error) bool { return target == ErrTrimmed }
 
 // Batch is one append. It happens as a whole or not at all.
 type Batch struct {
@@ -90,6 +105,24 @@ type Log interface {
 	// event does not follow from after (a changed or another history), with
 	// ErrGap if one is missing or the log ends before after, and with ErrClosed.
 	Follow(ctx context.Context, after Head) iter.Seq2[[]Envelope, error]
+}
+
+// Trimmer is a [Log] whose old events can be dropped, once they are kept
+// elsewhere.
+//
+// After Trim, Read and Follow from before the floor give a *[TrimmedError].
+// Stream revisions stay, the idempotency keys of dropped events go. A follower
+// that is past the floor does not notice.
+type Trimmer interface {
+	Log
+	// Trim drops the events up to and with upTo, which must be one of the log's
+	// (ErrCorrupt, ErrGap). Below the floor it only finishes what an earlier
+	// call began. It may be broken off at any point and be called again, from
+	// several nodes at once, and beside appends. upTo.Epoch may not be newer
+	// than the log's.
+	Trim(ctx context.Context, upTo Head) error
+	// Floor is the last event that was dropped; the zero Head if none was.
+	Floor(ctx context.Context) (Head, error)
 }
 
 // EpochAfter is the epoch that stands after d was applied at epoch e.

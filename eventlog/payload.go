@@ -93,11 +93,79 @@ type StorePayload struct {
 	Restarts int    `json:"restarts,omitempty"`
 }
 
+// ModePayload is the payload of log.mode: what a node may do with the log.
+type ModePayload struct {
+	Mode  string `json:"mode"`
+	Was   string `json:"was,omitempty"`
+	Epoch Epoch  `json:"epoch"`
+	// Writable: this node takes intents.
+	Writable bool   `json:"writable"`
+	Why      string `json:"why,omitempty"`
+}
+
 // DrillPayload is the payload of drill.started and drill.ended.
 type DrillPayload struct {
 	Drill  string         `json:"drill"`
 	Node   string         `json:"node,omitempty"`
 	Result map[string]any `json:"result,omitempty"`
+}
+
+// TrimPayload is the payload of log.trimmed: from here on the store keeps only
+// what follows UpTo; the rest is in sealed segments.
+type TrimPayload struct {
+	UpTo Head `json:"up_to"`
+	// Sealed says up to where each node had sealed segments on its disk.
+	Sealed map[string]Seq `json:"sealed"`
+}
+
+// OrphanedPayload is the payload of log.orphaned: events that stood in one
+// node's store alone when the cluster went on without it. A long run comes in
+// several such events, each with its part.
+type OrphanedPayload struct {
+	// From and Last are the first and the last sequence here; the log has other
+	// events there.
+	From Seq `json:"from"`
+	Last Seq `json:"last,omitempty"`
+	// Count is how many events are here.
+	Count int `json:"count,omitempty"`
+	// Node had them, in that boot of its agent; Archive is where its store lies now.
+	Node    string `json:"node,omitempty"`
+	Boot    string `json:"boot,omitempty"`
+	Archive string `json:"archive,omitempty"`
+	// Part of Parts, from 1.
+	Part  int `json:"part,omitempty"`
+	Parts int `json:"parts,omitempty"`
+	// Events are the events exactly as they were stored (see [Encode]).
+	Events []string `json:"events"`
+}
+
+// Orphan builds the payload for a run of events, oldest first.
+func Orphan(node, boot, archive string, run []Envelope) (OrphanedPayload, error) {
+	p := OrphanedPayload{Node: node, Boot: boot, Archive: archive, Count: len(run), Events: make([]string, 0, len(run))}
+	for _, e := range run {
+		b, err := Encode(e)
+		if err != nil {
+			return p, err
+		}
+		p.Events = append(p.Events, string(b))
+	}
+	if len(run) > 0 {
+		p.From, p.Last = run[0].Seq, run[len(run)-1].Seq
+	}
+	return p, nil
+}
+
+// Envelopes decodes the events, and checks the hash of each.
+func (p OrphanedPayload) Envelopes() ([]Envelope, error) {
+	out := make([]Envelope, 0, len(p.Events))
+	for i, s := range p.Events {
+		e, err := Decode([]byte(s))
+		if err != nil {
+			return nil, fmt.Errorf("orphan %d of %d: %w", i+1, len(p.Events), err)
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 // NewDraft builds a draft of the given type with its payloads encoded. prev may

@@ -33,6 +33,7 @@ const (
 	TypeServiceRemoved Type = "service.removed"
 	TypeWitnessSet     Type = "witness.set"
 	TypeWitnessRemoved Type = "witness.removed"
+	TypeLogTrimmed     Type = "log.trimmed"
 )
 
 // Facts: what one node saw and did.
@@ -48,6 +49,7 @@ const (
 	TypeServiceHealth   Type = "service.health"
 	TypeStoreDown       Type = "store.down"
 	TypeStoreUp         Type = "store.up"
+	TypeLogMode         Type = "log.mode"
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
@@ -57,13 +59,13 @@ var intents = []Type{
 	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
-	TypeWitnessSet, TypeWitnessRemoved,
+	TypeWitnessSet, TypeWitnessRemoved, TypeLogTrimmed,
 }
 
 var facts = []Type{
 	TypeAgentStarted, TypeAgentStopped, TypeCommandRejected, TypeSessionUp, TypeSessionDown,
 	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
-	TypeStoreDown, TypeStoreUp, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
+	TypeStoreDown, TypeStoreUp, TypeLogMode, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

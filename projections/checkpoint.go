@@ -16,6 +16,7 @@ type stored struct {
 	Head     eventlog.Head      `json:"head"`
 	Cluster  string             `json:"cluster"`
 	Mode     string             `json:"mode"`
+	Floor    eventlog.Head      `json:"floor,omitzero"`
 	Writers  []string           `json:"writers,omitempty"`
 	Nodes    []eventlog.Node    `json:"nodes,omitempty"`
 	Drained  []string           `json:"drained,omitempty"`
@@ -34,7 +35,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		peers = append(peers, s.Peers[k])
 	}
 	return json.Marshal(stored{
-		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Writers: s.Writers,
+		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Floor: s.Floor, Writers: s.Writers,
 		Nodes: sorted(s.Nodes), Drained: slices.Sorted(maps.Keys(s.Drained)),
 		Switches: sorted(s.Switches), Peers: peers, Pools: sorted(s.Pools),
 		Services: sorted(s.Services), Witness: s.Witness, Skipped: s.Skipped,
@@ -48,7 +49,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*s = State{
-		Head: v.Head, Cluster: v.Cluster, Mode: v.Mode, Writers: v.Writers, Witness: v.Witness, Skipped: v.Skipped,
+		Head: v.Head, Cluster: v.Cluster, Mode: v.Mode, Floor: v.Floor, Writers: v.Writers, Witness: v.Witness, Skipped: v.Skipped,
 		Nodes:    byName(v.Nodes, func(n eventlog.Node) string { return n.Name }),
 		Drained:  map[string]bool{},
 		Switches: byName(v.Switches, func(n eventlog.Switch) string { return n.Name }),

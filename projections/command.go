@@ -10,7 +10,8 @@ import (
 // Command is something an operator, a file or an adapter wants. The commands
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
-// [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch] and [Apply].
+// [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [TrimLog] and
+// [Apply].
 type Command interface {
 	// Verb is the command as an operator knows it: "peer set".
 	Verb() string
@@ -22,6 +23,7 @@ type Meta struct {
 	Source      eventlog.Source
 	Reason      string
 	Correlation string
+	Causation   string // ID of the event that led to it
 	Key         string // idempotency key
 }
 
@@ -108,6 +110,12 @@ type (
 	}
 	// RemoveWitness goes on without a witness.
 	RemoveWitness struct{}
+	// TrimLog records that the log drops its events up to one that every node
+	// has sealed. It is dyad's own: no operator sends it.
+	TrimLog struct {
+		UpTo   eventlog.Head           `json:"up_to"`
+		Sealed map[string]eventlog.Seq `json:"sealed"`
+	}
 	// Apply does several commands as one: all or none.
 	Apply struct {
 		Commands []Command `json:"commands"`
@@ -128,6 +136,7 @@ func (RemoveNode) Verb() string    { return "node remove" }
 func (SetWitness) Verb() string    { return "witness set" }
 func (RemoveWitness) Verb() string { return "witness remove" }
 func (StartEpoch) Verb() string    { return "epoch start" }
+func (TrimLog) Verb() string       { return "log trim" }
 func (Apply) Verb() string         { return "apply" }
 
 // Verb tells the two directions apart.

@@ -98,6 +98,8 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.removeWitness()
 	case StartEpoch:
 		return f.startEpoch(c)
+	case TrimLog:
+		return f.trimLog(c)
 	}
 	return nil, refuse("unknown-command", fmt.Sprintf("%T", c), "upgrade dyad on this node", "this release does not know the command")
 }

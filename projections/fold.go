@@ -94,6 +94,8 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, func(p eventlog.Witness) { f.s.Witness = p })
 	case eventlog.TypeWitnessRemoved:
 		return with(d, func(eventlog.Removed) { f.s.Witness = eventlog.Witness{} })
+	case eventlog.TypeLogTrimmed:
+		return with(d, func(p eventlog.TrimPayload) { f.s.Floor = p.UpTo })
 	}
 	return nil
 }

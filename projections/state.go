@@ -31,9 +31,11 @@ func (k PeerKey) Compare(o PeerKey) int {
 //
 // Invariant: the maps of a State are never written after Fold returned it.
 type State struct {
-	Head     eventlog.Head
-	Cluster  string
-	Mode     string
+	Head    eventlog.Head
+	Cluster string
+	Mode    string
+	// Floor is the last event that the log may have dropped.
+	Floor    eventlog.Head
 	Writers  []string
 	Nodes    map[string]eventlog.Node
 	Drained  map[string]bool

@@ -17,6 +17,8 @@ type Request struct {
 	Args json.RawMessage `json:"args"`
 	// Reason is why, in the operator's words; it goes into every event.
 	Reason string `json:"reason,omitempty"`
+	// Causation is the ID of the event that led to the command, if one did.
+	Causation string `json:"causation,omitempty"`
 	// Key makes a repetition harmless (idempotency key).
 	Key    string `json:"key,omitempty"`
 	DryRun bool   `json:"dry_run,omitempty"`

@@ -24,6 +24,8 @@ const (
 	// Leave hands the log to the peer before a planned stop: epoch.started with
 	// the peer as the only writer, then the witness, then this member's removal.
 	Leave Deed = "leave"
+	// Shed takes the vote of a member away that is no writer any more.
+	Shed Deed = "shed"
 	// TellWitness swaps From for To to bring the witness up to date. Nothing
 	// waits for it.
 	TellWitness Deed = "tell-witness"

@@ -130,7 +130,10 @@ func (u rules) alone(r Record, s Sight) Move {
 		// Raises the epoch: how an operator ends a fork.
 		return u.grant(r, s, BySelf)
 	case s.Log.Writable:
-		return u.tell(m, s)
+		if m = u.tell(m, s); m.Do == Wait && s.Log.Shared && s.Log.Epoch == r.Epoch {
+			m.Do = Shed // the witness knows, or there is none
+		}
+		return m
 	case s.Log.Shared && s.Log.Refusing >= s.HoldDown:
 		// The other node handed over and left, and its vote is still there.
 		if s.Witness.Configured && u.without != guardHandover {

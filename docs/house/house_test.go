@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 // adapters do I/O behind a port. Only the composition root, the commands and
 // tests know them.
 var adapters = []string{
-	"dyad/eventlog/memlog", "dyad/eventlog/etcdlog", "dyad/eventlog/journal",
+	"dyad/eventlog/memlog", "dyad/eventlog/etcdlog", "dyad/eventlog/journal", "dyad/eventlog/segment",
 	"dyad/failover/detect", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/cluster/etcdnode",
 	"dyad/cluster/witness", "dyad/cluster/fence",
 }

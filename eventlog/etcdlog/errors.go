@@ -43,5 +43,10 @@ func tooLongToSend(err error) bool {
 
 // final tells whether a follower can't recover from err by starting over.
 func final(err error) bool {
-	return errors.Is(err, eventlog.ErrCorrupt) || errors.Is(err, eventlog.ErrGap) || errors.Is(err, eventlog.ErrClosed)
+	for _, e := range []error{eventlog.ErrCorrupt, eventlog.ErrGap, eventlog.ErrTrimmed, eventlog.ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

@@ -5,6 +5,8 @@
 //	log/<sequence, 16 hex digits>  one event, exactly as eventlog.Encode writes it
 //	head                           the end of the log, eventlog.Head in JSON
 //	epoch                          the log's epoch
+//	floor                          the last event that was trimmed, eventlog.Head in JSON
+//	importing                      there while a log is being restored
 //	stream/<name>                  the stream's revision
 //	idem/<key>                     the last event with that idempotency key
 //

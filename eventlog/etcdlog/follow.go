@@ -49,6 +49,7 @@ func (l *Log) Follow(ctx context.Context, after eventlog.Head) iter.Seq2[[]event
 type follower struct {
 	l     *Log
 	at    eventlog.Head // the last event delivered
+	floor eventlog.Seq  // the log's floor, as it was last read
 	yield func([]eventlog.Envelope, error) bool
 
 	marked bool // the empty step was delivered
@@ -158,7 +159,7 @@ func (f *follower) watch(ctx context.Context, from int64) error {
 			if err := resp.Err(); err != nil {
 				return fmt.Errorf("%w: %w", errEnded, err)
 			}
-			run, err := f.decode(resp.Events)
+			run, err := f.decode(ctx, resp.Events)
 			if err != nil {
 				return err
 			}
@@ -180,11 +181,14 @@ func (f *follower) watch(ctx context.Context, from int64) error {
 	}
 }
 
-func (f *follower) decode(events []*clientv3.Event) ([]eventlog.Envelope, error) {
+func (f *follower) decode(ctx context.Context, events []*clientv3.Event) ([]eventlog.Envelope, error) {
 	run := make([]eventlog.Envelope, 0, len(events))
 	for _, ev := range events {
 		if ev.Type == clientv3.EventTypeDelete {
-			return nil, fmt.Errorf("%w: %s was deleted", eventlog.ErrCorrupt, ev.Kv.Key)
+			if err := f.trimmed(ctx, ev.Kv.Key); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		e, err := f.l.keys.decodeEvent(ev.Kv)
 		if err != nil {
@@ -193,6 +197,24 @@ func (f *follower) decode(events []*clientv3.Event) ([]eventlog.Envelope, error)
 		run = append(run, e)
 	}
 	return run, nil
+}
+
+// trimmed checks that a deleted event lies below the floor. Trim raises the
+// floor before it deletes, and the watch comes from the member that is asked, so
+// the member has that floor by now.
+func (f *follower) trimmed(ctx context.Context, key []byte) error {
+	seq, ok := f.l.keys.sequence(key)
+	if ok && seq <= f.floor {
+		return nil
+	}
+	floor, err := f.l.readFloor(ctx, clientv3.WithSerializable())
+	if err != nil {
+		return err
+	}
+	if f.floor = floor.Seq; !ok || seq > f.floor {
+		return fmt.Errorf("%w: %s was deleted", eventlog.ErrCorrupt, key)
+	}
+	return nil
 }
 
 // deliver hands a watched run to the consumer. giveUp ends the watch if the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,6 +18,8 @@ type keys string
 func (k keys) events() string                { return string(k) + "log/" }
 func (k keys) event(s eventlog.Seq) string   { return fmt.Sprintf("%slog/%016x", string(k), uint64(s)) }
 func (k keys) head() string                  { return string(k) + "head" }
+func (k keys) floor() string                 { return string(k) + "floor" }
+func (k keys) importing() string             { return string(k) + "importing" }
 func (k keys) epoch() string                 { return string(k) + "epoch" }
 func (k keys) stream(name string) string     { return string(k) + "stream/" + name }
 func (k keys) idempotency(key string) string { return string(k) + "idem/" + key }
@@ -51,6 +54,13 @@ func decodeHead(kvs []*mvccpb.KeyValue) (eventlog.Head, error) {
 		return h, fmt.Errorf("%w: %s: %w", eventlog.ErrCorrupt, kvs[0].Key, err)
 	}
 	return h, nil
+}
+
+// sequence reads the sequence in the key of an event.
+func (k keys) sequence(key []byte) (eventlog.Seq, bool) {
+	hex, ok := strings.CutPrefix(string(key), k.events())
+	n, err := strconv.ParseUint(hex, 16, 64)
+	return eventlog.Seq(n), ok && err == nil && string(key) == k.event(eventlog.Seq(n))
 }
 
 // decodeNumber reads a counter; ok is false if there is none.

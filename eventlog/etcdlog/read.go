@@ -111,7 +111,8 @@ func (p page) end() bool {
 }
 
 // page reads up to limit events after the given one. Events within it follow
-// each other, and none is missing at either end.
+// each other, and none is missing at either end. From before the floor it is a
+// *TrimmedError, also while events below it have not been swept away yet.
 func (l *Log) page(ctx context.Context, after eventlog.Seq, limit int) (page, error) {
 	from, to := l.keys.after(after)
 	cctx, cancel := l.call(ctx)
@@ -119,9 +120,14 @@ func (l *Log) page(ctx context.Context, after eventlog.Seq, limit int) (page, er
 	resp, err := l.client.Txn(cctx).Then(
 		clientv3.OpGet(l.keys.head(), clientv3.WithSerializable()),
 		clientv3.OpGet(from, to, clientv3.WithLimit(int64(limit)), clientv3.WithSerializable()),
+		clientv3.OpGet(l.keys.floor(), clientv3.WithSerializable()),
 	).Commit()
 	if err != nil {
 		return page{}, l.mapped(ctx, "read the log", err)
+	}
+	floor, err := decodeHead(resp.Responses[2].GetResponseRange().Kvs)
+	if err != nil {
+		return page{}, err
 	}
 	p := page{revision: resp.Header.Revision}
 	if p.head, err = decodeHead(resp.Responses[0].GetResponseRange().Kvs); err != nil {
@@ -129,6 +135,9 @@ func (l *Log) page(ctx context.Context, after eventlog.Seq, limit int) (page, er
 	}
 	if err := l.saw(p.head.Seq); err != nil {
 		return page{}, err
+	}
+	if after < floor.Seq {
+		return page{}, &eventlog.TrimmedError{Floor: floor}
 	}
 	last := after
 	for i, kv := range resp.Responses[1].GetResponseRange().Kvs {

@@ -12,7 +12,7 @@ import (
 // coalesced first.
 var flapping = []eventlog.Type{
 	eventlog.TypeSessionUp, eventlog.TypeSessionDown, eventlog.TypeNodeVerdict, eventlog.TypeStanceChanged,
-	eventlog.TypeRoutesAnnounced, eventlog.TypeServiceHealth, eventlog.TypeStoreDown, eventlog.TypeStoreUp,
+	eventlog.TypeRoutesAnnounced, eventlog.TypeServiceHealth, eventlog.TypeStoreDown, eventlog.TypeStoreUp, eventlog.TypeLogMode,
 }
 
 // tidy coalesces when more than may wait do. It rewrites the journal as one

@@ -59,6 +59,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"FollowManyAndSlow", followManyAndSlow},
 		{"FollowAcrossCompaction", followAcrossCompaction},
 		{"FollowAcrossReconnect", followAcrossReconnect},
+		{"Trim", trim},
+		{"TrimRefused", trimRefused},
+		{"TrimBesideAppends", trimBesideAppends},
 		{"Closed", closed},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })

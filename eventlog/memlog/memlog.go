@@ -18,8 +18,9 @@ type Log struct {
 	clock func() time.Time
 
 	mu sync.Mutex
-	// Invariant: events[i].Seq is i+1, and each follows the one before it.
+	// Invariant: events[i].Seq is floor.Seq+i+1, and each follows the one before it.
 	events  []eventlog.Envelope
+	floor   eventlog.Head // the last event that was trimmed
 	head    eventlog.Head
 	streams map[string]uint64
 	keys    map[string]eventlog.Seq
@@ -40,7 +41,7 @@ func New(clock func() time.Time) *Log {
 	}
 }
 
-var _ eventlog.Log = (*Log)(nil)
+var _ eventlog.Trimmer = (*Log)(nil)
 
 // Append implements [eventlog.Log].
 func (l *Log) Append(ctx context.Context, b eventlog.Batch) ([]eventlog.Envelope, error) {
@@ -82,6 +83,9 @@ func (l *Log) Read(ctx context.Context, after eventlog.Seq, limit int) ([]eventl
 	if err := l.usable(ctx); err != nil {
 		return nil, err
 	}
+	if after < l.floor.Seq && limit > 0 {
+		return nil, &eventlog.TrimmedError{Floor: l.floor}
+	}
 	return l.page(after, limit), nil
 }
 
@@ -90,7 +94,7 @@ func (l *Log) page(after eventlog.Seq, limit int) []eventlog.Envelope {
 	if after >= l.head.Seq || limit <= 0 {
 		return nil
 	}
-	rest := l.events[after:]
+	rest := l.events[after-l.floor.Seq:]
 	return append([]eventlog.Envelope(nil), rest[:min(limit, eventlog.MaxPage, len(rest))]...)
 }
 
@@ -137,10 +141,52 @@ func (l *Log) next(ctx context.Context, at eventlog.Head) ([]eventlog.Envelope, 
 		return nil, nil, err
 	case at.Seq > l.head.Seq:
 		return nil, nil, fmt.Errorf("%w: the log ends with event %d, %d was seen before", eventlog.ErrGap, l.head.Seq, at.Seq)
-	case at.Seq > 0 && l.events[at.Seq-1].Hash != at.Hash:
+	case at.Seq < l.floor.Seq:
+		return nil, nil, &eventlog.TrimmedError{Floor: l.floor}
+	case at.Seq > 0 && l.at(at.Seq).Hash != at.Hash:
 		return nil, nil, fmt.Errorf("%w: event %d is another one than was seen before", eventlog.ErrCorrupt, at.Seq)
 	}
 	return l.page(at.Seq, eventlog.MaxPage), l.news, nil
+}
+
+// at is the head of a log that ended with event s, from the floor on; l.mu is
+// held.
+func (l *Log) at(s eventlog.Seq) eventlog.Head {
+	if s == l.floor.Seq {
+		return l.floor
+	}
+	return eventlog.HeadOf(l.events[s-l.floor.Seq-1])
+}
+
+// Trim implements [eventlog.Trimmer].
+func (l *Log) Trim(ctx context.Context, upTo eventlog.Head) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch err := l.usable(ctx); {
+	case err != nil:
+		return err
+	case upTo.Seq <= l.floor.Seq:
+		return nil
+	case upTo.Seq > l.head.Seq:
+		return fmt.Errorf("%w: trim up to event %d, the log ends with %d", eventlog.ErrGap, upTo.Seq, l.head.Seq)
+	case l.at(upTo.Seq) != upTo:
+		return fmt.Errorf("%w: event %d is not the one to trim up to", eventlog.ErrCorrupt, upTo.Seq)
+	}
+	n := upTo.Seq - l.floor.Seq
+	for _, e := range l.events[:n] {
+		if l.keys[e.Key] <= upTo.Seq {
+			delete(l.keys, e.Key)
+		}
+	}
+	l.events, l.floor = append([]eventlog.Envelope(nil), l.events[n:]...), upTo
+	return nil
+}
+
+// Floor implements [eventlog.Trimmer].
+func (l *Log) Floor(ctx context.Context) (eventlog.Head, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.floor, l.usable(ctx)
 }
 
 // Suspend makes appends fail with ErrUnavailable, as a log without quorum does,

@@ -71,6 +71,14 @@ func storeDown(p eventlog.StorePayload, _ *eventlog.StorePayload) string {
 	return because("store down", p.Why)
 }
 
+func logMode(p eventlog.ModePayload, _ *eventlog.ModePayload) string {
+	s := fmt.Sprintf("log %s → %s, epoch %d", dash(p.Was), p.Mode, p.Epoch)
+	if p.Writable {
+		return s + ", writable"
+	}
+	return because(s+", not writable", p.Why)
+}
+
 func storeUp(p eventlog.StorePayload, _ *eventlog.StorePayload) string {
 	return fmt.Sprintf("store up after %d restarts", p.Restarts)
 }
@@ -94,4 +102,16 @@ func because(what, why string) string {
 		return what
 	}
 	return what + ": " + why
+}
+
+func trimmed(p eventlog.TrimPayload, _ *eventlog.TrimPayload) string {
+	return fmt.Sprintf("events up to %d leave the store; sealed segments keep them", p.UpTo.Seq)
+}
+
+func orphaned(p eventlog.OrphanedPayload, _ *eventlog.OrphanedPayload) string {
+	s := fmt.Sprintf("%d events stood on one node alone", max(p.Count, len(p.Events)))
+	if p.Node != "" {
+		s = fmt.Sprintf("%d events, %d–%d, stood on %s alone", p.Count, p.From, p.Last, p.Node)
+	}
+	return s + "; see: dyad log orphans"
 }

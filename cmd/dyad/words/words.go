@@ -77,6 +77,8 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeServiceRemoved:  removed("service"),
 	eventlog.TypeWitnessSet:      of(func(w eventlog.Witness, _ *eventlog.Witness) string { return "witness " + w.URL + " added" }),
 	eventlog.TypeWitnessRemoved:  removed("witness"),
+	eventlog.TypeLogTrimmed:      of(trimmed),
+	eventlog.TypeLogOrphaned:     of(orphaned),
 	eventlog.TypeAgentStarted:    of(agentStarted),
 	eventlog.TypeAgentStopped:    of(agentStopped),
 	eventlog.TypeCommandRejected: of(rejected),
@@ -88,6 +90,7 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeServiceHealth:   of(health),
 	eventlog.TypeStoreDown:       of(storeDown),
 	eventlog.TypeStoreUp:         of(storeUp),
+	eventlog.TypeLogMode:         of(logMode),
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 }
