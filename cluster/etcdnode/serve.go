@@ -13,6 +13,8 @@ import (
 	"go.etcd.io/etcd/pkg/v3/featuregate"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/features"
+
+	"dyad/eventlog"
 )
 
 // Settings of the member that no configuration changes.
@@ -52,6 +54,11 @@ type ServeConfig struct {
 	// Join starts an empty Dir as a new member of a store that exists (after
 	// [AddLearner]), instead of as a new store.
 	Join bool `json:"join,omitempty"`
+	// Force starts the store as one of this member alone: it forgets the other
+	// members. Run [KeepTail] first. The number is the epoch that the takeover
+	// began: for each it happens once, and later starts with the same
+	// configuration are plain ones. 0 is a plain start.
+	Force eventlog.Epoch `json:"force,omitempty"`
 	// Heartbeat and Election are raft's timers; default DefaultHeartbeat and
 	// DefaultElection, at least 1 ms and 5 heartbeats, at most 50 s.
 	Heartbeat time.Duration `json:"heartbeat_ns,omitempty"`
@@ -73,17 +80,36 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 	if err != nil {
 		return err
 	}
+	forces, err := c.forces()
+	if err == nil && forces {
+		err = force(cfg)
+	}
+	if err != nil {
+		return err
+	}
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("start the store: %w", err)
 	}
 	defer e.Close()
 	answering := e.Server.ReadyNotify()
+	elect := time.NewTicker(hurryEvery)
+	defer elect.Stop()
 	for {
 		select {
+		case <-elect.C:
+			if err := hurry(ctx, e.Server); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("elect the store's only voter: %w", err)
+			}
 		case <-answering:
-			ready()
 			answering = nil // closed for ever
+			elect.Stop()
+			if forces {
+				if err := c.noteForced(); err != nil {
+					return err
+				}
+			}
+			ready()
 		case err := <-e.Err():
 			return fmt.Errorf("the store failed: %w", err)
 		case <-e.Server.StopNotify():
@@ -175,14 +201,20 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery
 	e.EnableGRPCGateway = false
 	e.LogLevel, e.LogOutputs = "warn", []string{embed.StdErrLogOutput}
+	return e, corruptionCheck(e, true)
+}
+
+// corruptionCheck switches etcd's comparison with the other members, before it
+// starts.
+func corruptionCheck(e *embed.Config, on bool) error {
 	gate, ok := e.ServerFeatureGate.(featuregate.MutableFeatureGate)
 	if !ok {
-		return nil, errors.New("store: this etcd has no switch for its corruption check")
+		return errors.New("store: this etcd has no switch for its corruption check")
 	}
-	if err := gate.SetFromMap(map[string]bool{string(features.InitialCorruptCheck): true}); err != nil {
-		return nil, fmt.Errorf("store: switch the corruption check on: %w", err)
+	if err := gate.SetFromMap(map[string]bool{string(features.InitialCorruptCheck): on}); err != nil {
+		return fmt.Errorf("store: switch the corruption check to %v: %w", on, err)
 	}
-	return e, nil
+	return nil
 }
 
 func initialCluster(members map[string]string) string {

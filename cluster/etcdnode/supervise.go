@@ -2,7 +2,6 @@ package etcdnode
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,22 +32,24 @@ type SupervisorConfig struct {
 	// default: store --config -.
 	Exe  string
 	Args []string
-	// Serve is the member.
+	// Serve is the member, until Restart says otherwise.
 	Serve ServeConfig
+	// Halted starts no child; Restart does. Serve is not looked at then.
+	Halted bool
 	// Log hears about deaths and restarts, and what the child says; default:
 	// nobody.
 	Log *slog.Logger
 	// Notify, if given, is called when the member answers (true) and when it
 	// stopped answering (false), with the reason. Calls never overlap; a child
 	// that dies again before it answered is not told again. It must not call
-	// Stop.
+	// Stop, Kill or Restart.
 	Notify func(up bool, why string)
 }
 
-// Supervisor keeps one child running.
+// Supervisor keeps one child running. It lives as long as the agent, while Kill
+// and Restart change what the child is.
 type Supervisor struct {
-	cfg    SupervisorConfig
-	config []byte // the child's standard input
+	cfg SupervisorConfig
 
 	stop chan struct{} // closed by Stop
 	kill chan struct{} // closed when stopping takes too long
@@ -57,6 +58,7 @@ type Supervisor struct {
 	stopOnce, killOnce sync.Once
 
 	mu       sync.Mutex
+	order    *order
 	pid      int           // 0 while none runs
 	starts   int           // children started so far
 	ready    chan struct{} // closed while the member answers
@@ -70,7 +72,12 @@ type Supervisor struct {
 // [Supervisor.WaitReady]. Errors: a configuration that can't work, or a program
 // that can't be started.
 func Start(ctx context.Context, cfg SupervisorConfig) (*Supervisor, error) {
-	if err := cfg.Serve.withDefaults().check(); err != nil {
+	serve := &cfg.Serve
+	if cfg.Halted {
+		serve = nil
+	}
+	first, err := newOrder(serve)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.Exe == "" {
@@ -89,12 +96,8 @@ func Start(ctx context.Context, cfg SupervisorConfig) (*Supervisor, error) {
 	if cfg.Notify == nil {
 		cfg.Notify = func(bool, string) {}
 	}
-	config, err := json.Marshal(cfg.Serve)
-	if err != nil {
-		return nil, fmt.Errorf("encode the store's configuration: %w", err)
-	}
 	s := &Supervisor{
-		cfg: cfg, config: append(config, '\n'),
+		cfg: cfg, order: first,
 		stop: make(chan struct{}), kill: make(chan struct{}), done: make(chan struct{}), ready: make(chan struct{}),
 	}
 	started := make(chan error, 1)
@@ -116,7 +119,21 @@ func (s *Supervisor) run(ctx context.Context, started chan<- error) {
 	defer close(s.done)
 	defer context.AfterFunc(ctx, s.begin)()
 	pause := RestartMin
-	for first := true; ; first = false {
+	for first := true; first || !s.stopping(); first = false {
+		o := s.current()
+		if o.config == nil {
+			s.tell(false, whyHalted)
+			o.take()
+			if first {
+				started <- nil
+			}
+			select {
+			case <-o.replaced:
+			case <-s.stop:
+			}
+			pause = RestartMin
+			continue
+		}
 		c, err := s.spawn()
 		if first {
 			started <- err
@@ -124,30 +141,45 @@ func (s *Supervisor) run(ctx context.Context, started chan<- error) {
 		if first && err != nil {
 			return
 		}
-		began, why := time.Now(), ""
-		if err != nil {
-			why = err.Error()
-		} else {
-			why = s.attend(c)
-		}
-		if s.stopping() {
-			s.tell(false, "stopped")
-			return
-		}
-		s.tell(false, why)
-		if c != nil && c.answered && time.Since(began) >= stableAfter {
+		o.take()
+		if stable := s.once(o, c, err, pause); stable || o.gone() {
 			pause = RestartMin
+		} else {
+			pause = min(2*pause, RestartMax)
 		}
-		s.cfg.Log.Warn("the store died and is started again",
-			"event", "store.restart", "reason", why, "pause", pause, "restarts", s.Restarts())
-		select {
-		case <-time.After(pause):
-		case <-s.stop:
-			s.tell(false, "stopped")
-			return
-		}
-		pause = min(2*pause, RestartMax)
 	}
+	s.tell(false, "stopped")
+}
+
+// once sees one child through, c, or the error that it could not be started
+// with, and then pauses unless there is something else to do. It tells whether
+// the child had answered for long enough.
+func (s *Supervisor) once(o *order, c *child, err error, pause time.Duration) (stable bool) {
+	began, why := time.Now(), ""
+	if err != nil {
+		why = err.Error()
+	} else {
+		why = s.attend(o, c)
+	}
+	if s.stopping() {
+		return false // run tells
+	}
+	if o.gone() {
+		s.tell(false, whyHalted)
+		return false
+	}
+	s.tell(false, why)
+	if stable = c != nil && c.answered && time.Since(began) >= stableAfter; stable {
+		pause = RestartMin
+	}
+	s.cfg.Log.Warn("the store died and is started again",
+		"event", "store.restart", "reason", why, "pause", pause, "restarts", s.Restarts())
+	select {
+	case <-time.After(pause):
+	case <-s.stop:
+	case <-o.replaced:
+	}
+	return stable
 }
 
 // spawn starts one child.
@@ -167,31 +199,38 @@ func (s *Supervisor) spawn() (*child, error) {
 	return c, nil
 }
 
-// attend feeds c, listens to it, and returns why it ended. Stop ends it too.
-func (s *Supervisor) attend(c *child) string {
+// attend feeds c, listens to it, and returns why it ended. Stop and a newer
+// order end it too.
+func (s *Supervisor) attend(o *order, c *child) string {
 	over := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		// If it dies before it has read its configuration, that shows below.
-		_, _ = c.stdin.Write(s.config)
+		_, _ = c.stdin.Write(o.config)
 	})
-	wg.Go(func() { s.end(c.cmd.Process, over) })
-	why := c.listen(s.cfg.Log, func() { s.answer(); s.tell(true, "ready") })
+	wg.Go(func() { s.end(o, c.cmd.Process, over) })
+	why := c.listen(s.cfg.Log, func() {
+		if s.answer(o) {
+			s.tell(true, "ready")
+		}
+	})
 	close(over)
 	wg.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pid = 0
-	if s.answers {
-		s.answers, s.ready = false, make(chan struct{})
-	}
+	s.silence()
 	return why
 }
 
-// end ends p when asked to, gently and then not.
-func (s *Supervisor) end(p *os.Process, over <-chan struct{}) {
+// end ends p when asked to: at once for a newer order; for Stop gently, and then
+// not.
+func (s *Supervisor) end(o *order, p *os.Process, over <-chan struct{}) {
 	select {
 	case <-over:
+		return
+	case <-o.replaced:
+		_ = p.Kill()
 		return
 	case <-s.stop:
 	}
@@ -201,17 +240,24 @@ func (s *Supervisor) end(p *os.Process, over <-chan struct{}) {
 	case <-over:
 	case <-s.kill:
 		_ = p.Kill()
+	case <-o.replaced:
+		_ = p.Kill()
 	case <-time.After(stopBound):
 		s.cfg.Log.Warn("the store did not stop in time and is killed", "event", "store.kill", "reason", "timeout", "after", stopBound)
 		_ = p.Kill()
 	}
 }
 
-func (s *Supervisor) answer() {
+// answer notes that the child of o answers, if o still counts.
+func (s *Supervisor) answer(o *order) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.order != o {
+		return false
+	}
 	s.answers = true
 	close(s.ready)
+	return true
 }
 
 // tell calls Notify when something changed. It runs on one goroutine at a time.
@@ -248,8 +294,8 @@ func (s *Supervisor) Restarts() int {
 	return max(0, s.starts-1)
 }
 
-// WaitReady waits until the member answers. Errors: ctx's, or that the
-// supervisor was stopped. A member of a pair answers only once both run.
+// WaitReady waits until the member answers, after Restart the one it started.
+// Errors: ctx's, or that the supervisor was stopped. A member of a pair answers only once both run.
 func (s *Supervisor) WaitReady(ctx context.Context) error {
 	s.mu.Lock()
 	ready := s.ready
