@@ -23,7 +23,7 @@ func (n *node) stewardOf(a *Agent) (*steward.Steward, func()) {
 	}
 	st := steward.New(steward.Config{
 		Self: n.name, Record: quorum.Record{Mode: quorum.Pair, Epoch: 1}, HoldDown: 3 * time.Second,
-		Authority: quorum.ByOperator, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Look: func(ctx context.Context) steward.Reading {
 			s := a.Snapshot()
 			_, err := n.w.log.Append(ctx, eventlog.Batch{Epoch: s.State.Head.Epoch})

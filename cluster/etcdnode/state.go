@@ -28,12 +28,28 @@ type State struct {
 	Node    string         `json:"node"`
 	Mode    quorum.Mode    `json:"mode"`
 	Epoch   eventlog.Epoch `json:"epoch"`
+	// Step, Next and By say how far a change of the set of writers has come; see
+	// quorum.Record. Evidence is what led to it, for the log.
+	Step     quorum.Step      `json:"step,omitempty"`
+	Next     eventlog.Epoch   `json:"next,omitempty"`
+	By       quorum.Authority `json:"by,omitempty"`
+	Evidence json.RawMessage  `json:"evidence,omitempty"`
 	// Members maps the name of every member of the store to its peer URL.
 	Members map[string]string `json:"members"`
 	// Gossip are the addresses to find the other node at, host:port.
 	Gossip []string `json:"gossip,omitempty"`
 	// MemberID is this node's member ID in the store; 0 while unknown.
 	MemberID uint64 `json:"member_id,omitempty"`
+}
+
+// Record is the part of s that the rules of the two-node log look at.
+func (s State) Record() quorum.Record {
+	return quorum.Record{Mode: s.Mode, Epoch: s.Epoch, Step: s.Step, Next: s.Next, By: s.By}
+}
+
+// SetRecord puts r in force.
+func (s *State) SetRecord(r quorum.Record) {
+	s.Mode, s.Epoch, s.Step, s.Next, s.By = r.Mode, r.Epoch, r.Step, r.Next, r.By
 }
 
 // Errors of LoadState and SaveState. Test with errors.Is.

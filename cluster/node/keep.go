@@ -2,18 +2,12 @@ package node
 
 import (
 	"context"
-	"errors"
-	"slices"
-	"time"
 
 	"dyad/cluster/api"
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/quorum"
 	"dyad/projections"
 )
-
-// promoteEvery is how often a lone voter looks for a learner that has started.
-const promoteEvery = 500 * time.Millisecond
 
 // onState takes every new state from the agent's loop; only the newest counts.
 func (p *process) onState(s projections.State) {
@@ -26,7 +20,6 @@ func (p *process) onState(s projections.State) {
 
 // keepState keeps node.state and the detector's addresses in step with the log.
 func (p *process) keepState(ctx context.Context) {
-	k := keeper{dir: p.cfg.DataDir, release: p.opts.Version, state: p.state}
 	for {
 		select {
 		case s := <-p.news:
@@ -34,7 +27,13 @@ func (p *process) keepState(ctx context.Context) {
 			if len(gossip) > 0 {
 				p.det.SetPeers(gossip)
 			}
-			if err := k.sync(s.Mode, s.Head.Epoch, gossip); err != nil {
+			err := p.file.update(func(n *etcdnode.State) {
+				n.Release = p.opts.Version
+				if len(gossip) > 0 {
+					n.Gossip = gossip
+				}
+			})
+			if err != nil {
 				p.opts.Log.Error("node.state can't be written", "event", "state.write", "reason", err)
 			}
 		case <-ctx.Done():
@@ -54,68 +53,37 @@ func gossipOf(s projections.State, self string) []string {
 }
 
 // admit answers a node that wants to join: its store member becomes a learner
-// here, and promote makes it a voter once it runs.
+// here. The steward gives it its vote once it runs and has everything.
 func (p *process) admit(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
-	s := p.agent.State()
-	if s.Mode != string(quorum.Solo) {
-		return api.JoinResponse{}, &api.Error{
-			Class: "refused", Code: "not-solo", What: "join " + r.Node.Name,
-			Why: "the cluster has two nodes already", Fix: "dyad node list",
-		}
+	return p.takeIn(ctx, "join", r)
+}
+
+// readmit answers a node of the cluster that has set its store aside.
+func (p *process) readmit(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
+	return p.takeIn(ctx, "rejoin", r)
+}
+
+// takeIn makes a node a learner. Only the one writer of the log does that.
+//
+// Invariant: a node is taken in only after whatever it held before was set
+// aside, or it never held anything: its vote comes from the copy it makes now.
+func (p *process) takeIn(ctx context.Context, what string, r api.JoinRequest) (api.JoinResponse, error) {
+	refused := func(class, code, why string) (api.JoinResponse, error) {
+		return api.JoinResponse{}, &api.Error{Class: class, Code: code, What: what + " " + r.Node.Name, Why: why, Fix: "dyad status on " + p.cfg.Node + ", then again"}
 	}
-	_, members, err := etcdnode.AddLearner(ctx, p.client, r.Node.Name, r.PeerURL)
+	s := p.steward.Status()
+	alone := s.Record.Mode == quorum.Solo || s.Record.Mode == quorum.Sole
+	switch {
+	case !alone:
+		return refused(api.ClassRefused, "not-alone", "the log has two writers already")
+	case s.Record.Step == quorum.Granted || !s.Writable:
+		return refused(api.ClassUnavailable, "log-not-writable", s.Why)
+	}
+	_, members, err := etcdnode.Readmit(ctx, p.client, r.Node.Name, r.PeerURL)
 	if err != nil {
-		return api.JoinResponse{}, &api.Error{
-			Class: "failed", Code: "join", What: "join " + r.Node.Name, Why: err.Error(), Fix: "dyad status on " + p.cfg.Node + ", then join again",
-		}
+		return refused(api.ClassFailed, what, err.Error())
 	}
 	return api.JoinResponse{
-		Cluster: p.state.Cluster, Epoch: s.Head.Epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
+		Cluster: p.file.get().Cluster, Epoch: s.Record.Epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
 	}, nil
-}
-
-// promote turns SOLO into PAIR: when a learner runs and has everything, it
-// becomes a voter, and a new epoch says so. A broken-off attempt is taken up by
-// whichever start comes next.
-func (p *process) promote(ctx context.Context) {
-	t := time.NewTicker(promoteEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-		s := p.agent.State()
-		if s.Mode != string(quorum.Solo) {
-			continue
-		}
-		if err := p.promoteOnce(ctx, s); err != nil && ctx.Err() == nil {
-			p.opts.Log.Debug("no promotion yet", "event", "store.promote", "reason", err)
-		}
-	}
-}
-
-func (p *process) promoteOnce(ctx context.Context, s projections.State) error {
-	members, err := etcdnode.Members(ctx, p.client)
-	if err != nil || len(members) < 2 {
-		return err
-	}
-	writers := make([]string, 0, len(members))
-	for _, m := range members {
-		if m.Name == "" {
-			return errors.New("the new member has not started yet")
-		}
-		if m.Learner {
-			if err := etcdnode.PromoteWhenEqual(ctx, p.client, m.ID); err != nil {
-				return err
-			}
-			p.opts.Log.Info("the new member votes now", "event", "store.promoted", "reason", "it has everything", "member", m.Name)
-		}
-		writers = append(writers, m.Name)
-	}
-	slices.Sort(writers)
-	return p.agent.Submit(ctx, projections.StartEpoch{
-		Epoch: s.Head.Epoch + 1, Mode: string(quorum.Pair), Writers: writers,
-	}, "a second voter joined")
 }

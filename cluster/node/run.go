@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -17,10 +19,13 @@ import (
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/quorum"
+	"dyad/cluster/steward"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
+	"dyad/failover"
 	"dyad/failover/detect"
 	"dyad/projections"
+	"dyad/speaker"
 	"dyad/speaker/address"
 	"dyad/speaker/gobgp"
 )
@@ -42,18 +47,23 @@ type Options struct {
 type process struct {
 	cfg    config.Config
 	opts   Options
-	state  etcdnode.State
+	file   *stateFile
 	boot   string
 	key    []byte
 	keyHex string
 
-	client *clientv3.Client
-	log    *etcdlog.Log
-	agent  *cluster.Agent
-	det    *detect.Detector
-	undo   []func(context.Context) // in the order of building
-	wg     sync.WaitGroup
-	news   chan projections.State // room for one: the newest state
+	client  *clientv3.Client
+	log     *etcdlog.Log
+	store   *etcdnode.Supervisor
+	speaker speaker.Speaker
+	remote  *remote
+	agent   *cluster.Agent
+	steward *steward.Steward
+	claims  claims
+	det     *detect.Detector
+	undo    []func(context.Context) // in the order of building
+	wg      sync.WaitGroup
+	news    chan projections.State // room for one: the newest state
 }
 
 // Run runs the agent until ctx ends, and then stops it as planned. The data
@@ -76,10 +86,11 @@ func Run(ctx context.Context, c config.Config, o Options) (err error) {
 		}
 	}
 	o.Log.Info("the agent runs", "event", "agent.started", "reason", "asked to start",
-		"node", c.Node, "version", o.Version, "mode", string(p.state.Mode), "socket", c.Socket)
+		"node", c.Node, "version", o.Version, "mode", string(p.file.get().Mode), "socket", c.Socket)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.wg.Go(func() { p.keepState(work) })
-	p.wg.Go(func() { p.promote(work) })
+	p.wg.Go(func() { p.steward.Run(work) })
+	p.wg.Go(func() { p.keepOrphans(work) })
 	err = p.agent.Run(ctx)
 	cancel()
 	p.wg.Wait()
@@ -103,12 +114,14 @@ func (p *process) openDir(context.Context) error {
 		return err
 	}
 	p.later(func(context.Context) { _ = lock.Close() })
-	if p.state, err = etcdnode.LoadState(p.cfg.DataDir); err != nil {
+	state, err := etcdnode.LoadState(p.cfg.DataDir)
+	if err != nil {
 		return err
 	}
-	if p.state.Node != p.cfg.Node {
-		return fmt.Errorf("it belongs to %s, and this node is %s\n  try: node: %s in the configuration", p.state.Node, p.cfg.Node, p.state.Node)
+	if state.Node != p.cfg.Node {
+		return fmt.Errorf("it belongs to %s, and this node is %s\n  try: node: %s in the configuration", state.Node, p.cfg.Node, state.Node)
 	}
+	p.file = &stateFile{dir: p.cfg.DataDir, state: state}
 	p.key, p.keyHex, err = readKey(p.cfg)
 	return err
 }
@@ -140,33 +153,87 @@ func (p *process) build(context.Context) error {
 	}
 	// Addresses stay on the host until the sessions are closed.
 	p.later(func(ctx context.Context) { _ = bgp.Close(ctx); _ = addresses.Reset(ctx) })
-	remote := newRemote(p.cfg.Node, p.keyHex)
-	p.later(func(context.Context) { remote.close() })
+	p.speaker = bgp
+	p.remote = newRemote(p.cfg.Node, p.keyHex)
+	p.later(func(context.Context) { p.remote.close() })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
-		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: remote,
+		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
-		Admit:      p.admit, OnState: p.onState,
-		Bootstrap: declarations(p.cfg, p.opts.Version, p.state.Cluster, p.state.Mode == quorum.Solo),
-		Now:       time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Logger: p.opts.Log,
+		Admit:      p.admit, Readmit: p.readmit, OnState: p.onState,
+		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get().Cluster, p.file.get().Mode == quorum.Solo),
+		Now:       time.Now, NewID: newID, Logger: p.opts.Log,
 	})
 	return nil
 }
 
+// newID is a UUIDv7.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// serve is this node's member, as node.state has it.
+func (p *process) serve() etcdnode.ServeConfig {
+	s := p.file.get()
+	return etcdnode.ServeConfig{
+		Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
+		Cluster: s.Cluster, Members: s.Members, Join: s.Mode != quorum.Solo,
+	}
+}
+
+// startStore starts the store, unless a takeover or a return comes first.
 func (p *process) startStore(context.Context) error {
+	if err := p.checkStore(); err != nil {
+		return err
+	}
+	s := p.file.get()
 	sup, err := etcdnode.Start(context.Background(), etcdnode.SupervisorConfig{
-		Exe: p.opts.Exe, Args: p.opts.StoreArgs, Log: p.opts.Log, Notify: p.agent.StoreChanged,
-		Serve: etcdnode.ServeConfig{
-			Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
-			Cluster: p.state.Cluster, Members: p.state.Members, Join: p.state.Mode != quorum.Solo,
-		},
+		Exe: p.opts.Exe, Args: p.opts.StoreArgs, Log: p.opts.Log, Notify: p.storeChanged,
+		Serve: p.serve(), Halted: s.Mode == quorum.Stale || s.Step == quorum.Granted,
 	})
 	if err != nil {
 		return err
 	}
+	p.store = sup
 	p.later(sup.Stop)
-	p.agent.Attach(cluster.Attached{Store: sup})
+	look := &senses{p: p}
+	p.steward = steward.New(steward.Config{
+		Self: p.cfg.Node, Record: s.Record(), HoldDown: p.holdDown(), Look: look.look, Save: p.file.save, Deeds: p.deeds(),
+		Claim: p.claims.get, OnChange: p.quorumChanged, Now: time.Now, Log: p.opts.Log,
+	})
+	p.agent.Attach(cluster.Attached{Store: sup, Quorum: p.steward})
 	return nil
+}
+
+// checkStore looks at what the store's directory should hold.
+func (p *process) checkStore() error {
+	s := p.file.get()
+	_, err := os.Stat(storeDir(p.cfg))
+	gone := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !gone:
+		return err
+	case !gone, s.Mode == quorum.Stale, s.Mode == quorum.Joining, s.Epoch == 0:
+		return nil
+	case s.Mode == quorum.Solo || s.Mode == quorum.Sole:
+		return fmt.Errorf("%s is gone, and this node was the only one with the log\n  try: put it back, or dyad restore FILE", storeDir(p.cfg))
+	}
+	// A pair's other node has everything. This one must never vote again with an
+	// empty store: it would forget what it acknowledged.
+	p.opts.Log.Error("the store is gone; this node joins again", "event", "store.gone", "reason", "its directory does not exist", "dir", storeDir(p.cfg))
+	return p.file.update(func(n *etcdnode.State) { n.SetRecord(quorum.Record{Mode: quorum.Stale, Epoch: s.Epoch}) })
+}
+
+// storeChanged hears of the store's process.
+func (p *process) storeChanged(up bool, why string) {
+	if up {
+		etcdnode.Reconnect(p.client)
+	}
+	p.agent.StoreChanged(up, why)
+}
+
+// quorumChanged tells the other node, the log and the agent what this node is.
+func (p *process) quorumChanged(s steward.Status) {
+	p.agent.Emit(failover.Log{Epoch: s.Record.Epoch, Mode: string(s.Record.Mode)})
+	p.agent.QuorumChanged(s)
 }
 
 func (p *process) startDetector(context.Context) error {
@@ -174,7 +241,7 @@ func (p *process) startDetector(context.Context) error {
 	det, err := detect.New(detect.Config{
 		Node: p.cfg.Node, Addr: p.cfg.Address, Port: p.cfg.Ports.Gossip,
 		ProbeInterval: f.ProbeInterval.Std(), ProbeTimeout: f.ProbeTimeout.Std(), SuspicionMult: f.SuspicionMult,
-		SecretKey: p.key, Peers: p.state.Gossip, Emit: p.agent.Emit, Log: p.opts.Log, Now: time.Now,
+		SecretKey: p.key, Peers: p.file.get().Gossip, Emit: p.agent.Emit, Log: p.opts.Log, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -182,7 +249,9 @@ func (p *process) startDetector(context.Context) error {
 	p.det = det
 	checker := detect.NewChecker(p.agent.Emit, p.opts.Log)
 	p.later(func(context.Context) { checker.Close(); _ = det.Leave(); _ = det.Close() })
-	p.agent.Attach(cluster.Attached{Detector: det, Checker: checker, Store: p.agent.Attached().Store})
+	with := p.agent.Attached()
+	with.Detector, with.Checker = det, checker
+	p.agent.Attach(with)
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -98,31 +97,4 @@ func ownNode(c config.Config, version string) eventlog.Node {
 		Name: c.Node, Address: c.Address, Addresses: hostPrefixes(), API: apiAddress(c), Gossip: gossipAddress(c),
 		Version: version,
 	}
-}
-
-// keeper keeps node.state in step with the log.
-type keeper struct {
-	dir, release string
-	state        etcdnode.State
-}
-
-// sync writes node.state if the log, or the release, says something new.
-func (k *keeper) sync(mode string, epoch eventlog.Epoch, gossip []string) error {
-	next := k.state
-	next.Release = k.release
-	if epoch > next.Epoch {
-		next.Epoch, next.Mode = epoch, quorum.Mode(mode)
-	}
-	if len(gossip) > 0 {
-		next.Gossip = gossip
-	}
-	if next.Epoch == k.state.Epoch && next.Mode == k.state.Mode && next.Release == k.state.Release &&
-		slices.Equal(next.Gossip, k.state.Gossip) {
-		return nil
-	}
-	if err := etcdnode.SaveState(k.dir, next); err != nil {
-		return err
-	}
-	k.state = next
-	return nil
 }

@@ -21,7 +21,7 @@ const (
 	// deedRetry is the pause after a deed that failed; it doubles up to
 	// deedRetryMax.
 	deedRetry    = 100 * time.Millisecond
-	deedRetryMax = 3 * time.Second
+	deedRetryMax = time.Second
 )
 
 // Config says what a steward works with.
@@ -32,8 +32,6 @@ type Config struct {
 	// HoldDown is how long a peer must be silent, or a store refuse, before
 	// anything is done about it.
 	HoldDown time.Duration
-	// Authority is the one that is configured.
-	Authority quorum.Authority
 	// Look senses. It must return within a second or so.
 	Look func(ctx context.Context) Reading
 	// Save makes a move's record durable, with the sight that led to it: what
@@ -85,7 +83,6 @@ type Steward struct {
 func New(c Config) *Steward {
 	s := &Steward{
 		cfg: c, poke: make(chan struct{}, 1), changed: make(chan struct{}),
-		watch: watch{authority: c.Authority, started: c.Now()},
 	}
 	// Until the first look nothing is promised.
 	m := quorum.Next(c.Record, quorum.Sight{Self: c.Self, HoldDown: c.HoldDown})

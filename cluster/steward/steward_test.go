@@ -43,6 +43,7 @@ func pairReading() Reading {
 // open begins with a pair that is well; the caller runs in a synctest bubble.
 func open(authority quorum.Authority) *stage {
 	st := &stage{reading: pairReading()}
+	st.reading.Authority = authority
 	deed := func(_ context.Context, m quorum.Move) (*quorum.Record, error) {
 		st.mu.Lock()
 		defer st.mu.Unlock()
@@ -66,7 +67,7 @@ func open(authority quorum.Authority) *stage {
 		return nil, nil
 	}
 	st.Steward = New(Config{
-		Self: "node-a", Record: quorum.Record{Mode: quorum.Pair, Epoch: 1}, HoldDown: 3 * time.Second, Authority: authority,
+		Self: "node-a", Record: quorum.Record{Mode: quorum.Pair, Epoch: 1}, HoldDown: 3 * time.Second,
 		Look: func(context.Context) Reading { st.mu.Lock(); defer st.mu.Unlock(); return st.reading },
 		Save: func(m quorum.Move, _ quorum.Sight) error {
 			st.mu.Lock()

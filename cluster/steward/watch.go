@@ -14,6 +14,8 @@ type Reading struct {
 	Peer quorum.PeerSight
 	// Heard: the peer is heard on some path now.
 	Heard bool
+	// Authority is the one that decides now.
+	Authority quorum.Authority
 	// Routers: this node has routers, and all of them hear it.
 	Routers bool
 	// Learner: the peer's new member has everything and has no vote yet.
@@ -22,10 +24,8 @@ type Reading struct {
 
 // watch turns readings into durations.
 type watch struct {
-	authority quorum.Authority
-	started   time.Time
-	silent    time.Time // since when the peer has not been heard; zero while it is
-	refusing  time.Time // since when the store has refused; zero while it does not
+	silent   time.Time // since when the peer has not been heard; zero while it is
+	refusing time.Time // since when the store has refused; zero while it does not
 	// proven is the epoch at which the pair could write since this start.
 	proven quorum.Record
 	// broken: the routers were lost since the peer fell silent.
@@ -35,7 +35,7 @@ type watch struct {
 
 // see fills in everything that depends on time.
 func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
-	s := quorum.Sight{Log: in.Log, Peer: in.Peer, Learner: in.Learner, Authority: w.authority}
+	s := quorum.Sight{Log: in.Log, Peer: in.Peer, Learner: in.Learner, Authority: in.Authority}
 	switch {
 	case in.Heard:
 		w.silent, w.broken, w.fenced = time.Time{}, false, false
@@ -61,7 +61,7 @@ func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 	}
 	s.Proven = w.proven == r && r.Mode == quorum.Pair
 	s.Steady = s.Proven
-	if w.authority == quorum.ByTor {
+	if in.Authority == quorum.ByTor {
 		s.Steady = s.Steady && !w.broken
 	}
 	s.Fenced = w.fenced

@@ -1,0 +1,42 @@
+package etcdnode
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Roster is who votes in the store, as this member knows it.
+type Roster struct {
+	// Shared: another member has a vote.
+	Shared bool
+	// Waiting: a learner was admitted. Learner is it, once it runs and has
+	// everything that was committed when it was compared.
+	Waiting bool
+	Learner Member
+}
+
+// ReadRoster asks the local member, without quorum. self is this member's name.
+func ReadRoster(ctx context.Context, client *clientv3.Client, self string) (Roster, error) {
+	var r Roster
+	resp, err := client.MemberList(ctx, clientv3.WithSerializable())
+	if err != nil {
+		return r, fmt.Errorf("list the store's members: %w", err)
+	}
+	for _, m := range resp.Members {
+		switch {
+		case m.Name == self:
+		case !m.IsLearner:
+			r.Shared = true
+		case m.Name == "":
+			r.Waiting = true
+		default:
+			r.Waiting = true
+			if equal(ctx, client, m.PeerURLs[0]) == nil {
+				r.Learner = Member{ID: m.ID, Name: m.Name, PeerURL: m.PeerURLs[0], Learner: true}
+			}
+		}
+	}
+	return r, nil
+}

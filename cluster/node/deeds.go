@@ -1,0 +1,268 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dyad/cluster/api"
+	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
+	"dyad/eventlog"
+)
+
+// Bounds of the deeds.
+const (
+	// reformBound is how long a store may take to come up as one of one.
+	reformBound = 30 * time.Second
+	// leaveBound is how long each step of leaving may take.
+	leaveBound = 2 * time.Second
+)
+
+type deed = func(context.Context, quorum.Move) (*quorum.Record, error)
+
+func (p *process) deeds() map[quorum.Deed]deed {
+	return map[quorum.Deed]deed{
+		quorum.Reform: p.reform, quorum.Return: p.comeBack, quorum.Pairup: p.pairUp, quorum.Leave: p.leave, quorum.Shed: p.shed,
+		quorum.AskWitness: p.swap, quorum.TellWitness: p.swap,
+	}
+}
+
+// reform makes this node the only voter of its store. It may be broken off and
+// begun again at any point.
+func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, reformBound)
+	defer cancel()
+	began := time.Now()
+	if err := p.store.Kill(ctx); err != nil {
+		return nil, err
+	}
+	tail, err := etcdnode.KeepTail(storeDir(p.cfg))
+	switch {
+	case errors.Is(err, etcdnode.ErrNotVoter), errors.Is(err, etcdnode.ErrNoStore):
+		// It has no vote to go on with. What is left here is set aside.
+		p.opts.Log.Error("this node can't take the log over", "event", "store.reform", "reason", err)
+		return &quorum.Record{Mode: quorum.Stale, Epoch: m.Record.Epoch}, nil
+	case err != nil:
+		return nil, err
+	}
+	serve := p.serve()
+	serve.Force, serve.Join = m.Epoch, false
+	serve.Members = map[string]string{p.cfg.Node: serve.PeerURL}
+	if err := p.file.update(func(s *etcdnode.State) { s.Members = serve.Members }); err != nil {
+		return nil, err
+	}
+	if err := p.store.Restart(ctx, serve); err != nil {
+		return nil, err
+	}
+	if err := p.store.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	etcdnode.Reconnect(p.client)
+	up := time.Now()
+	epoch, err := p.startEpoch(ctx, epochStart{
+		lowest: m.Epoch, mode: quorum.Sole, writers: []string{p.cfg.Node}, key: fmt.Sprintf("takeover/%s/%d", p.cfg.Node, m.Epoch),
+		reason: "the other node is gone; by the word of the " + string(m.Record.By),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.opts.Log.Info("this node writes the log alone", "event", "store.reformed", "reason", "by the word of the "+string(m.Record.By),
+		"epoch", epoch, "tail", tail.String(), "store", up.Sub(began), "took", time.Since(began))
+	return &quorum.Record{Mode: quorum.Sole, Epoch: epoch}, nil
+}
+
+// epochStart is the start of an epoch that is to be appended.
+type epochStart struct {
+	// basis is the epoch the log must be at; 0: whichever it is at. Only who is
+	// the only voter may do without.
+	basis   eventlog.Epoch
+	lowest  eventlog.Epoch // of the new one
+	mode    quorum.Mode
+	writers []string
+	key     string // with the same key it happens once
+	reason  string
+}
+
+// startEpoch appends the start of an epoch, and tells which it became: lowest,
+// or the next one that is free.
+//
+// Invariant: with a basis nothing is appended behind a change of writers that
+// this node has not taken in. Two nodes that leave at the same moment would
+// otherwise hand the log to each other, and nobody would have it.
+func (p *process) startEpoch(ctx context.Context, s epochStart) (eventlog.Epoch, error) {
+	at, err := p.log.Newest(ctx)
+	if err != nil {
+		return 0, err
+	}
+	basis := s.basis
+	if basis == 0 {
+		basis = at.Epoch
+	}
+	epoch := max(s.lowest, basis+1)
+	d, err := eventlog.NewDraft(eventlog.TypeEpochStarted, "epoch", eventlog.EpochPayload{
+		Epoch: epoch, Mode: string(s.mode), Writers: s.writers,
+	}, nil)
+	if err != nil {
+		return 0, err
+	}
+	d.ID, d.Key, d.Reason, d.Evidence = newID(), s.key, s.reason, p.file.get().Evidence
+	d.Actor = eventlog.Actor{Name: p.cfg.Node, Auth: "system"}
+	d.Source = eventlog.Source{Node: p.cfg.Node, Address: p.cfg.Address, Interface: "machine", Client: "dyad/" + p.opts.Version}
+	_, err = p.log.Append(ctx, eventlog.Batch{Drafts: []eventlog.Draft{d}, Epoch: basis})
+	var dup *eventlog.DuplicateError
+	switch {
+	case err == nil:
+		return epoch, nil
+	case errors.As(err, &dup):
+		return p.epochAt(ctx, dup.Seq)
+	}
+	return 0, err
+}
+
+// epochAt is the epoch of an event.
+func (p *process) epochAt(ctx context.Context, seq eventlog.Seq) (eventlog.Epoch, error) {
+	events, err := p.log.Read(ctx, seq-1, 1)
+	if err != nil {
+		return 0, err
+	}
+	if len(events) != 1 {
+		return 0, fmt.Errorf("%w: event %d is not there", eventlog.ErrGap, seq)
+	}
+	return events[0].Epoch, nil
+}
+
+// comeBack sets the store aside and asks the peer to admit this node anew.
+func (p *process) comeBack(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
+	if err := p.store.Kill(ctx); err != nil {
+		return nil, err
+	}
+	path, err := etcdnode.Archive(p.cfg.DataDir, storeDir(p.cfg), m.Record.Epoch, time.Now())
+	if err != nil && !errors.Is(err, etcdnode.ErrNoStore) {
+		return nil, err
+	}
+	peer, ok := p.agent.State().Nodes[p.peerName(p.agent.State())]
+	if !ok {
+		return nil, errors.New("the other node has not said where its API is")
+	}
+	c, err := p.remote.client(peer)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.Rejoin(ctx, api.JoinRequest{Node: ownNode(p.cfg, p.opts.Version), PeerURL: peerURL(p.cfg)})
+	if err != nil {
+		return nil, err
+	}
+	// The new store knows nothing yet, and may hold less than the old one did.
+	p.log.Forget()
+	next := quorum.Record{Mode: quorum.Joining, Epoch: r.Epoch}
+	err = p.file.update(func(s *etcdnode.State) {
+		s.SetRecord(next)
+		s.Members = r.Members
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.store.Restart(ctx, p.serve()); err != nil {
+		return nil, err
+	}
+	p.opts.Log.Info("this node joins again", "event", "store.rejoin", "reason", m.Why, "epoch", r.Epoch, "archive", path)
+	return &next, nil
+}
+
+// pairUp gives the learner its vote.
+func (p *process) pairUp(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, reformBound)
+	defer cancel()
+	members, err := etcdnode.Members(ctx, p.client)
+	if err != nil {
+		return nil, err
+	}
+	writers := make([]string, 0, len(members))
+	for _, v := range members {
+		if v.Name == "" {
+			return nil, errors.New("the new member has not started yet")
+		}
+		if v.Learner {
+			if err := p.promoter(ctx, v); err != nil {
+				return nil, err
+			}
+		}
+		writers = append(writers, v.Name)
+	}
+	if len(writers) < 2 {
+		return nil, errors.New("the new member is gone again")
+	}
+	slices.Sort(writers)
+	epoch, err := p.startEpoch(ctx, epochStart{
+		basis: m.Record.Epoch, lowest: m.Epoch, mode: quorum.Pair, writers: writers,
+		key: fmt.Sprintf("pair/%s/%d", p.cfg.Node, m.Epoch), reason: "a second voter has everything",
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = p.file.update(func(s *etcdnode.State) { s.Members = urls(members) })
+	return &quorum.Record{Mode: quorum.Pair, Epoch: epoch}, err
+}
+
+func (p *process) promoter(ctx context.Context, v etcdnode.Member) error {
+	if err := etcdnode.PromoteWhenEqual(ctx, p.client, v.ID); err != nil {
+		return err
+	}
+	p.opts.Log.Info("the other node votes now", "event", "store.promoted", "reason", "it has everything", "member", v.Name)
+	return nil
+}
+
+func urls(members []etcdnode.Member) map[string]string {
+	out := map[string]string{}
+	for _, m := range members {
+		out[m.Name] = m.PeerURL
+	}
+	return out
+}
+
+// leave hands the log to the peer: first the log says so, then the witness, and
+// only then this member goes.
+func (p *process) leave(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaveBound)
+	defer cancel()
+	peer := p.peerName(p.agent.State())
+	epoch, err := p.startEpoch(ctx, epochStart{
+		basis: m.Record.Epoch, lowest: m.Epoch, mode: quorum.Sole, writers: []string{peer},
+		key: fmt.Sprintf("leave/%s/%d/%s", p.cfg.Node, m.Epoch, p.boot), reason: p.cfg.Node + " stops as planned",
+	})
+	if err != nil {
+		return nil, err
+	}
+	left := quorum.Record{Mode: quorum.Stale, Epoch: epoch}
+	if err := p.witnessed(ctx, quorum.Claim{Epoch: epoch, Mode: quorum.Sole, Holder: peer}); err != nil {
+		// The peer asks the witness itself before it goes on.
+		return &left, nil
+	}
+	if err := p.file.update(func(s *etcdnode.State) { s.SetRecord(left) }); err != nil {
+		return nil, err
+	}
+	if err := etcdnode.Leave(ctx, p.client); err != nil {
+		p.opts.Log.Warn("this member could not be taken out of the store; the other node does it",
+			"event", "store.leave", "reason", err)
+	}
+	return &left, nil
+}
+
+// shed takes the vote of a member away that is no writer any more.
+func (p *process) shed(ctx context.Context, _ quorum.Move) (*quorum.Record, error) {
+	members, err := etcdnode.Members(ctx, p.client)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range members {
+		if v.Name != p.cfg.Node && !v.Learner {
+			if err := etcdnode.RemoveMember(ctx, p.client, v.ID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return nil, p.file.update(func(s *etcdnode.State) { s.Members = map[string]string{p.cfg.Node: peerURL(p.cfg)} })
+}

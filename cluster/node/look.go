@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
+	"dyad/cluster/steward"
+	"dyad/projections"
+	"dyad/speaker"
+)
+
+// How the steward senses.
+const (
+	// probeBound is how long the quorum may take to answer one question.
+	probeBound = 300 * time.Millisecond
+	// quietProbe is how often it is asked while all is well.
+	quietProbe = 500 * time.Millisecond
+	// rosterEvery is how often the members are listed while all is well.
+	rosterEvery = time.Second
+)
+
+// senses are what the steward looks with. It is used by the steward's goroutine
+// alone.
+type senses struct {
+	p        *process
+	writable bool
+	probed   time.Time
+	roster   etcdnode.Roster
+	listed   time.Time
+}
+
+// look implements [steward.Config].Look.
+func (s *senses) look(ctx context.Context) steward.Reading {
+	snap := s.p.agent.Snapshot()
+	var r steward.Reading
+	peer := s.p.peerName(snap.State)
+	report := snap.Reports[peer]
+	r.Heard = peer != "" && snap.View.Nodes[peer] == projections.Alive
+	r.Peer = quorum.PeerSight{Name: peer, Epoch: report.Epoch, Mode: quorum.Mode(report.Mode)}
+	r.Routers = routersUp(s.p.speaker.Sessions())
+	st := snap.State
+	r.Log = quorum.LogSight{
+		Epoch: st.Head.Epoch, Mode: quorum.Mode(st.Mode), Self: slices.Contains(st.Writers, s.p.cfg.Node),
+		Others: len(st.Writers) > 1 || len(st.Writers) == 1 && st.Writers[0] != s.p.cfg.Node,
+	}
+	s.probe(ctx, r.Heard)
+	r.Log.Writable, r.Log.Shared, r.Learner = s.writable, s.roster.Shared, s.roster.Learner.ID != 0
+	return r
+}
+
+// probe asks the store's quorum something, unless it answered just now and all
+// is well.
+func (s *senses) probe(ctx context.Context, calm bool) {
+	if s.p.store.PID() == 0 {
+		s.writable, s.listed = false, time.Time{}
+		return
+	}
+	if calm && s.writable && time.Since(s.probed) < quietProbe {
+		return
+	}
+	s.probed = time.Now()
+	pctx, cancel := context.WithTimeout(ctx, probeBound)
+	defer cancel()
+	s.writable = s.p.log.Reachable(pctx) == nil
+	if s.writable && time.Since(s.listed) < rosterEvery && !s.roster.Waiting {
+		return
+	}
+	if roster, err := etcdnode.ReadRoster(pctx, s.p.client, s.p.cfg.Node); err == nil {
+		s.roster, s.listed = roster, time.Now()
+	}
+}
+
+// peerName is the other node: the one the log names, or before the log was ever
+// read, the one whose member this node was told of.
+func (p *process) peerName(s projections.State) string {
+	for _, n := range s.NodeNames() {
+		if n != p.cfg.Node {
+			return n
+		}
+	}
+	if len(s.Nodes) > 0 {
+		return ""
+	}
+	for n := range p.file.get().Members {
+		if n != p.cfg.Node {
+			return n
+		}
+	}
+	return ""
+}
+
+func routersUp(sessions []speaker.Session) bool {
+	for _, s := range sessions {
+		if s.State != speaker.Established {
+			return false
+		}
+	}
+	return len(sessions) > 0
+}
