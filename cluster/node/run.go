@@ -146,6 +146,7 @@ func (p *process) build(context.Context) error {
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
 		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
+		Witness:    &witnesses{release: p.opts.Version},
 		Admit:      p.admit, OnState: p.onState,
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.state.Cluster, p.state.Mode == quorum.Solo),
 		Now:       time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Logger: p.opts.Log,
