@@ -165,6 +165,18 @@ func (a *Agent) QuorumChanged(s steward.Status) {
 	a.rec.fact(failover.Fact{Type: eventlog.TypeLogMode, Stream: "log/" + a.p.Config.Node, At: a.p.Now(), Reason: s.Why, Data: p})
 }
 
+// RecordFence records what the fence showed of a node.
+func (a *Agent) RecordFence(showed any, peer string, err error) {
+	f := failover.Fact{
+		Type: eventlog.TypeNodeFenced, Stream: "fence/" + peer, At: a.p.Now(), Reason: "the node is silent and shall not write the log",
+		Data: eventlog.FencePayload{Node: peer, Off: err == nil}, Evidence: map[string]any{"fence": showed},
+	}
+	if err != nil {
+		f.Data = eventlog.FencePayload{Node: peer, Why: err.Error()}
+	}
+	a.rec.fact(f)
+}
+
 // RecordOrphans puts events that only an archived store holds into the journal.
 func (a *Agent) RecordOrphans(p eventlog.OrphanedPayload, why string) {
 	a.rec.fact(failover.Fact{Type: eventlog.TypeLogOrphaned, Stream: "orphans/" + a.p.Config.Node, At: a.p.Now(), Reason: why, Data: p})

@@ -16,6 +16,7 @@ import (
 
 	"dyad/cluster/api"
 	"dyad/cluster/config"
+	"dyad/cluster/witness"
 	"dyad/eventlog"
 	"dyad/eventlog/memlog"
 	"dyad/failover/detect"
@@ -28,12 +29,13 @@ import (
 // world is a whole cluster in virtual time: real agents, machines, detectors and
 // reconcilers; the log, the network and the router are in memory.
 type world struct {
-	t     *testing.T
-	log   *memlog.Log
-	net   *memnet.Network
-	nodes map[string]*node
-	ids   int
-	mu    sync.Mutex
+	t       *testing.T
+	log     *memlog.Log
+	net     *memnet.Network
+	nodes   map[string]*node
+	witness *atWitness
+	ids     int
+	mu      sync.Mutex
 }
 
 type node struct {
@@ -139,10 +141,18 @@ func (r wire) Announcements(ctx context.Context, n eventlog.Node) ([]projections
 	return a.Announcements(ctx, false)[0].Items, nil
 }
 
+func (r wire) Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, error) {
+	a, err := r.find(n)
+	if err != nil {
+		return api.WitnessStatus{}, err
+	}
+	return a.Witness(ctx, false)[0], nil
+}
+
 var router = netip.MustParseAddr("10.126.77.125")
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, log: memlog.New(time.Now), net: memnet.New(7), nodes: map[string]*node{}}
+	w := &world{t: t, witness: &atWitness{m: witness.NewMemory()}, log: memlog.New(time.Now), net: memnet.New(7), nodes: map[string]*node{}}
 	for i, name := range []string{"node-a", "node-b"} {
 		cfg := config.Default()
 		cfg.Node, cfg.Address = name, netip.AddrFrom4([4]byte{192, 168, 0, byte(i + 1)})
@@ -167,7 +177,7 @@ func (n *node) startWith(log eventlog.Log) {
 	n.sp = memspeaker.New(memspeaker.Options{Connect: 500 * time.Millisecond})
 	p := Parts{
 		Config: n.cfg, Version: "test", Boot: fmt.Sprint(n.disk.boots), PID: 1,
-		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Peer: wire{n.w},
+		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Peer: wire{n.w}, Witness: n.w.witness,
 		Now: time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
 		Bootstrap: func(s projections.State) []projections.Command {
 			cmds := []projections.Command{

@@ -28,6 +28,26 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	if err != nil {
 		return api.Result{}, err
 	}
+	if namesWitness(cmd) {
+		return api.Result{}, &api.Error{
+			Class: api.ClassUsage, Code: "witness-add", What: cmd.Verb(),
+			Why: "a witness is named in the log after the cluster's claim is registered there", Fix: "dyad witness add URL",
+		}
+	}
+	return a.execute(ctx, who, cmd, r)
+}
+
+// namesWitness tells whether a command would name a witness without asking it.
+func namesWitness(c projections.Command) bool {
+	if all, ok := c.(projections.Apply); ok {
+		return slices.ContainsFunc(all.Commands, namesWitness)
+	}
+	_, ok := c.(projections.SetWitness)
+	return ok
+}
+
+// execute carries out a command that was read and may be done.
+func (a *Agent) execute(ctx context.Context, who api.Caller, cmd projections.Command, r api.Request) (api.Result, error) {
 	if r.DryRun {
 		return a.dryRun(cmd)
 	}

@@ -31,6 +31,9 @@ type Parts struct {
 	Addresses Addresses
 	// Peer asks the other node; see [Remote].
 	Peer Remote
+	// Witness may be nil: then a cluster that has one is told that this node can't
+	// ask it.
+	Witness Witness
 	// Checkpoint keeps the folded state between starts.
 	Checkpoint Checkpoint
 	// Admit carries out a join; nil where joining is not possible.
@@ -99,6 +102,7 @@ type Checker interface {
 type Remote interface {
 	Status(ctx context.Context, n eventlog.Node) (api.Status, error)
 	Announcements(ctx context.Context, n eventlog.Node) ([]projections.Announcement, error)
+	Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, error)
 }
 
 // Store is the supervised child process that holds the log.

@@ -80,6 +80,7 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypeServiceHealth:   eventlog.HealthPayload{Service: "shop/front", Healthy: true, Why: "tcp ok"},
 		eventlog.TypeStoreDown:       eventlog.StorePayload{Why: "signal: killed", Restarts: 2},
 		eventlog.TypeStoreUp:         eventlog.StorePayload{Why: "ready", Restarts: 2},
+		eventlog.TypeNodeFenced:      eventlog.FencePayload{Node: "node-b", Off: true, Why: "the BMC does not answer"},
 		eventlog.TypeLogMode:         eventlog.ModePayload{Mode: "SUSPENDED", Was: "PAIR", Epoch: 3, Writable: true, Why: "node-b is silent"},
 		eventlog.TypeDrillStarted:    eventlog.DrillPayload{Drill: "kill-node", Node: "node-b", Result: map[string]any{"planned": true}},
 		eventlog.TypeDrillEnded:      eventlog.DrillPayload{Drill: "kill-node", Node: "node-b", Result: map[string]any{"outage_ms": 31.5}},

@@ -103,6 +103,15 @@ type ModePayload struct {
 	Why      string `json:"why,omitempty"`
 }
 
+// FencePayload is the payload of node.fenced: the fence was asked to switch a
+// node off.
+type FencePayload struct {
+	Node string `json:"node"`
+	// Off: it was read back as off.
+	Off bool   `json:"off"`
+	Why string `json:"why,omitempty"` // why not
+}
+
 // DrillPayload is the payload of drill.started and drill.ended.
 type DrillPayload struct {
 	Drill  string         `json:"drill"`

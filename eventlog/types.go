@@ -50,6 +50,7 @@ const (
 	TypeStoreDown       Type = "store.down"
 	TypeStoreUp         Type = "store.up"
 	TypeLogMode         Type = "log.mode"
+	TypeNodeFenced      Type = "node.fenced"
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
@@ -65,7 +66,7 @@ var intents = []Type{
 var facts = []Type{
 	TypeAgentStarted, TypeAgentStopped, TypeCommandRejected, TypeSessionUp, TypeSessionDown,
 	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
-	TypeStoreDown, TypeStoreUp, TypeLogMode, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
+	TypeStoreDown, TypeStoreUp, TypeLogMode, TypeNodeFenced, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

@@ -42,14 +42,14 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 	}
 	for path, method := range map[string]string{
 		PathStatus: "get", PathCommand: "post", PathSwitches: "get", PathPeers: "get", PathPools: "get", PathServices: "get", PathNodes: "get",
-		PathAnnouncements: "get", PathEvents: "get", PathEventsFollow: "get", PathExplain + "/{address}": "get", PathFacts: "post", PathJoin: "post",
+		PathAnnouncements: "get", PathEvents: "get", PathEventsFollow: "get", PathExplain + "/{address}": "get", PathFacts: "post", PathJoin: "post", PathWitness: "post",
 		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post",
 	} {
 		if v.Paths[path][method] == nil {
 			t.Errorf("%s %s is missing", method, path)
 		}
 	}
-	if len(v.Paths) != 16 || !strings.HasPrefix(v.OpenAPI, "3.1") {
+	if len(v.Paths) != 17 || !strings.HasPrefix(v.OpenAPI, "3.1") {
 		t.Errorf("%d paths, OpenAPI %s", len(v.Paths), v.OpenAPI)
 	}
 	for schema, field := range map[string]string{"Event": "hash", "Error": "fix", "SwitchView": "protocol"} {
@@ -165,6 +165,19 @@ func roundTripWrites(t *testing.T, c *Client, f *fake) {
 		t.Error(err)
 	}
 	same(t, "fact", f.fact, fact)
+	wr := WitnessRequest{URL: "https://w:7990#ab", Token: "t", Reason: "two sites", Key: "k2", Wait: time.Second}
+	if res, err := c.AddWitness(ctx, wr); err != nil || res.Seq != 13 {
+		t.Errorf("witness add: %+v, %v", res, err)
+	}
+	same(t, "witness", f.witness, wr)
+	_, err = c.AddWitness(ctx, WitnessRequest{URL: "x", Wait: -1})
+	wantError(t, err, ClassUsage, "wait")
+	if ws, err := c.Witnesses(ctx, ScopeNode); err != nil || len(ws) != 1 || !ws[0].Matches || ws[0].Claim.Epoch != 3 {
+		t.Errorf("witness: %+v, %v", ws, err)
+	}
+	if ws, err := c.Witnesses(ctx, ""); err != nil || len(ws) != 2 || ws[1].Why == "" {
+		t.Errorf("witnesses: %+v, %v", ws, err)
+	}
 	join := JoinRequest{Node: testState().Nodes["node-b"], PeerURL: "http://192.0.2.2:2380"}
 	got, err := c.Join(ctx, join)
 	if c.o.Address == "" {

@@ -39,6 +39,11 @@ type Backend interface {
 	Explain(ctx context.Context, a netip.Addr) (Explanation, error)
 	// RecordFact puts a drill's fact into this node's journal.
 	RecordFact(ctx context.Context, who Caller, f FactRequest) error
+	// Witness is what this node sees at the cluster's witness (cluster false) or
+	// what every node sees there.
+	Witness(ctx context.Context, cluster bool) []WitnessStatus
+	// AddWitness registers the cluster's claim at a witness and names it in the log.
+	AddWitness(ctx context.Context, who Caller, r WitnessRequest) (Result, error)
 	// Join admits a second node. Only asked with the cluster key.
 	Join(ctx context.Context, r JoinRequest) (JoinResponse, error)
 	QuorumBackend

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/projections"
 	"dyad/projections/audit"
@@ -21,19 +22,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a backend that remembers what it was asked.
 type fake struct {
-	mu     sync.Mutex
-	who    Caller
-	req    Request
-	query  audit.Query
-	fact   FactRequest
-	join   JoinRequest
-	err    error         // what Execute, Events, Explain, RecordFact and Join answer
-	block  chan struct{} // if not nil, Execute waits for it or its context
-	inside chan struct{} // Execute says that it began
-	panics bool
-	events []eventlog.Envelope
-	live   chan eventlog.Envelope
-	ended  chan error // why following ended
+	mu      sync.Mutex
+	who     Caller
+	req     Request
+	query   audit.Query
+	fact    FactRequest
+	join    JoinRequest
+	witness WitnessRequest
+	err     error         // what Execute, Events, Explain, RecordFact and Join answer
+	block   chan struct{} // if not nil, Execute waits for it or its context
+	inside  chan struct{} // Execute says that it began
+	panics  bool
+	events  []eventlog.Envelope
+	live    chan eventlog.Envelope
+	ended   chan error // why following ended
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -108,6 +110,21 @@ func (f *fake) Announcements(_ context.Context, cluster bool) []NodeAnnouncement
 		out = append(out, NodeAnnouncements{Node: "node-b", Error: "no answer"})
 	}
 	return out
+}
+
+func (f *fake) Witness(_ context.Context, cluster bool) []WitnessStatus {
+	out := []WitnessStatus{{Node: "node-a", URL: "https://w:7990", Claim: &quorum.Claim{Cluster: "c", Epoch: 3, Mode: quorum.Pair}, Matches: true}}
+	if cluster {
+		out = append(out, WitnessStatus{Node: "node-b", Why: "no answer"})
+	}
+	return out
+}
+
+func (f *fake) AddWitness(_ context.Context, who Caller, r WitnessRequest) (Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who, f.witness = who, r
+	return Result{Seq: 13}, f.err
 }
 
 func (f *fake) Events(_ context.Context, q audit.Query) ([]eventlog.Envelope, error) {

@@ -89,6 +89,7 @@ func routes(mux *http.ServeMux, b Backend) huma.API {
 	routeEvents(a, b)
 	routeWrites(a, b)
 	routeQuorum(a, b)
+	routeWitness(a, b)
 	return a
 }
 

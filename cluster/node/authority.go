@@ -6,7 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"dyad/cluster/config"
+	"dyad/cluster/fence"
 	"dyad/cluster/quorum"
+	"dyad/eventlog"
 )
 
 // witnessBound is how long one question to the witness may take.
@@ -19,6 +22,7 @@ type claims struct {
 	register quorum.Register // nil: the cluster has no witness
 	claim    quorum.Claim
 	known    bool
+	close    func() error
 }
 
 // get implements [steward.Config].Claim.
@@ -42,11 +46,51 @@ func (c *claims) at() quorum.Register {
 	return c.register
 }
 
-// use begins with another register, or none; nothing is known of it yet.
-func (c *claims) use(r quorum.Register) {
+// use begins with another register, or none; nothing is known of it yet. It
+// returns what closes the one before.
+func (c *claims) use(r quorum.Register, closer func() error) (before func() error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.register, c.claim, c.known = r, quorum.Claim{}, false
+	before = c.close
+	c.register, c.claim, c.known, c.close = r, quorum.Claim{}, false, closer
+	return before
+}
+
+// useWitness follows the log's word of which witness the cluster has.
+func (p *process) useWitness(w eventlog.Witness) {
+	if w == p.named {
+		return
+	}
+	var r quorum.Register
+	var closer func() error
+	if w.URL != "" {
+		at, err := p.witnesses.open(w, p.claims.cluster, "")
+		if err != nil {
+			// The cluster has a witness, and this node can't ask it: then it must
+			// not go on alone either.
+			p.opts.Log.Error("the witness can't be used", "event", "witness.open", "reason", err, "url", w.URL)
+			r = mute{err}
+		} else {
+			r, closer = at, at.Close
+		}
+	}
+	p.named = w
+	if before := p.claims.use(r, closer); before != nil {
+		_ = before() // nothing is asked of it any more
+	}
+}
+
+// mute is a witness that can't be asked.
+type mute struct{ why error }
+
+func (m mute) Get(context.Context) (quorum.Claim, error) { return quorum.Claim{}, m.why }
+
+func (m mute) Create(context.Context, quorum.Claim) (quorum.Claim, error) {
+	return quorum.Claim{}, m.why
+}
+
+func (m mute) Swap(context.Context, quorum.Claim, quorum.Claim) (quorum.Claim, error) {
+	return quorum.Claim{}, m.why
 }
 
 // swap asks the witness what stands, or swaps.
@@ -97,3 +141,34 @@ func (p *process) witnessed(ctx context.Context, to quorum.Claim) error {
 
 // holdDown is how long the other node must be silent first.
 func (p *process) holdDown() time.Duration { return p.cfg.Takeover.HoldDown.Std() }
+
+// authority is who decides without a witness. The witness decides wherever the
+// cluster has one.
+func (p *process) authority() quorum.Authority {
+	switch a := p.cfg.Takeover.Authority; a {
+	case config.AuthorityToR:
+		return quorum.ByTor
+	case config.AuthorityFence:
+		return quorum.ByFence
+	case config.AuthorityAuto:
+		if len(p.cfg.Takeover.Fence.Command) > 0 {
+			return quorum.ByFence
+		}
+	}
+	return quorum.ByOperator
+}
+
+// fenceOff has the fence switch the other node off, and read it back as off.
+func (p *process) fenceOff(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
+	f, err := fence.New(fence.Options{Command: p.cfg.Takeover.Fence.Command, Timeout: p.cfg.Takeover.Fence.Timeout.Std()})
+	if err != nil {
+		return nil, err
+	}
+	s := p.agent.State()
+	peer := p.peerName(s)
+	showed, err := f.Do(ctx, fence.Request{
+		Action: fence.Off, Peer: peer, Address: s.Nodes[peer].Address, Cluster: s.Cluster, Epoch: m.Record.Epoch,
+	})
+	p.agent.RecordFence(showed, peer, err)
+	return nil, err
+}

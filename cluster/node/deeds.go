@@ -26,7 +26,7 @@ type deed = func(context.Context, quorum.Move) (*quorum.Record, error)
 func (p *process) deeds() map[quorum.Deed]deed {
 	return map[quorum.Deed]deed{
 		quorum.Reform: p.reform, quorum.Return: p.comeBack, quorum.Pairup: p.pairUp, quorum.Leave: p.leave, quorum.Shed: p.shed,
-		quorum.AskWitness: p.swap, quorum.TellWitness: p.swap,
+		quorum.AskWitness: p.swap, quorum.TellWitness: p.swap, quorum.AskFence: p.fenceOff,
 	}
 }
 

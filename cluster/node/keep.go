@@ -23,6 +23,7 @@ func (p *process) keepState(ctx context.Context) {
 	for {
 		select {
 		case s := <-p.news:
+			p.useWitness(s.Witness)
 			gossip := gossipOf(s, p.cfg.Node)
 			if len(gossip) > 0 {
 				p.det.SetPeers(gossip)

@@ -40,6 +40,7 @@ func (s *senses) look(ctx context.Context) steward.Reading {
 	report := snap.Reports[peer]
 	r.Heard = peer != "" && snap.View.Nodes[peer] == projections.Alive
 	r.Peer = quorum.PeerSight{Name: peer, Epoch: report.Epoch, Mode: quorum.Mode(report.Mode)}
+	r.Authority = s.p.authority()
 	r.Routers = routersUp(s.p.speaker.Sessions())
 	st := snap.State
 	r.Log = quorum.LogSight{

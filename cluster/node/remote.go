@@ -68,6 +68,22 @@ func (r *remote) Announcements(ctx context.Context, n eventlog.Node) ([]projecti
 	return list[0].Items, nil
 }
 
+// Witness implements cluster.Remote.
+func (r *remote) Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return api.WitnessStatus{}, err
+	}
+	list, err := c.Witnesses(ctx, "node")
+	if err != nil {
+		return api.WitnessStatus{}, err
+	}
+	if len(list) != 1 {
+		return api.WitnessStatus{}, errors.New(n.Name + " did not say what it sees at the witness")
+	}
+	return list[0], nil
+}
+
 func (r *remote) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

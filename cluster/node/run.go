@@ -20,6 +20,7 @@ import (
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/quorum"
 	"dyad/cluster/steward"
+	"dyad/eventlog"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
 	"dyad/failover"
@@ -60,10 +61,13 @@ type process struct {
 	agent   *cluster.Agent
 	steward *steward.Steward
 	claims  claims
-	det     *detect.Detector
-	undo    []func(context.Context) // in the order of building
-	wg      sync.WaitGroup
-	news    chan projections.State // room for one: the newest state
+	named   eventlog.Witness // whose register claims holds; touched by keepState only
+
+	witnesses *witnesses
+	det       *detect.Detector
+	undo      []func(context.Context) // in the order of building
+	wg        sync.WaitGroup
+	news      chan projections.State // room for one: the newest state
 }
 
 // Run runs the agent until ctx ends, and then stops it as planned. The data
@@ -156,10 +160,14 @@ func (p *process) build(context.Context) error {
 	p.speaker = bgp
 	p.remote = newRemote(p.cfg.Node, p.keyHex)
 	p.later(func(context.Context) { p.remote.close() })
+	p.witnesses = &witnesses{release: p.opts.Version}
+	p.claims.cluster = p.file.get().Cluster
+	p.later(func(context.Context) { p.useWitness(eventlog.Witness{}) })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
 		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
+		Witness:    p.witnesses,
 		Admit:      p.admit, Readmit: p.readmit, OnState: p.onState,
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get().Cluster, p.file.get().Mode == quorum.Solo),
 		Now:       time.Now, NewID: newID, Logger: p.opts.Log,

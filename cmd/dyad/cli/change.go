@@ -43,12 +43,18 @@ func (e *Env) Change(ctx context.Context, c projections.Command, o ChangeOptions
 	if err != nil {
 		return err
 	}
-	if !o.Quiet || e.DryRun {
-		if err := e.result(res); err != nil {
-			return err
-		}
+	if o.Quiet && !e.DryRun {
+		return notConverged(c.Verb(), res)
 	}
-	return notConverged(c.Verb(), res)
+	return e.Tell(c.Verb(), res)
+}
+
+// Tell says what a change led to, as [Env.Change] does.
+func (e *Env) Tell(verb string, res api.Result) error {
+	if err := e.result(res); err != nil {
+		return err
+	}
+	return notConverged(verb, res)
 }
 
 func (e *Env) result(res api.Result) error {

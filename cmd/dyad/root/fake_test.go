@@ -7,10 +7,12 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"dyad/cluster/api"
+	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/eventlog/memlog"
 	"dyad/projections"
@@ -215,6 +217,39 @@ func (f *fake) Announcements(_ context.Context, cluster bool) []api.NodeAnnounce
 		out = append(out, api.NodeAnnouncements{Node: "node-b", Items: projections.Desired(s, view(s, "node-b"))})
 	}
 	return out
+}
+
+func (f *fake) Witness(_ context.Context, cluster bool) []api.WitnessStatus {
+	s, mode := f.now()
+	out := []api.WitnessStatus{{Node: "node-a", URL: s.Witness.URL, Why: "the cluster has no witness; dyad witness add URL"}}
+	if s.Witness.URL != "" {
+		claim := quorum.Claim{Cluster: "c1", Epoch: s.Head.Epoch, Mode: quorum.Pair}
+		out[0] = api.WitnessStatus{
+			Node: "node-a", URL: s.Witness.URL, Fingerprint: s.Witness.Fingerprint, Kind: "https", Release: "1.0",
+			Latency: 12 * time.Millisecond, Claim: &claim, Matches: true,
+		}
+	}
+	if cluster {
+		other := out[0]
+		other.Node = "node-b"
+		if mode == "dead" {
+			other = api.WitnessStatus{Node: "node-b", URL: s.Witness.URL, Why: "no route to host"}
+		}
+		out = append(out, other)
+	}
+	return out
+}
+
+func (f *fake) AddWitness(ctx context.Context, who api.Caller, r api.WitnessRequest) (api.Result, error) {
+	url, fp, _ := strings.Cut(r.URL, "#")
+	verb, args, err := api.EncodeCommand(projections.SetWitness{URL: url, Fingerprint: fp})
+	if err != nil {
+		return api.Result{}, err
+	}
+	if strings.Contains(r.URL, "token-only") && r.Token != "open-sesame" {
+		return api.Result{}, &api.Error{Class: api.ClassDenied, Code: "witness-denied", What: "witness " + url, Why: "it wants its token", Fix: "dyad witness add URL --token-file FILE"}
+	}
+	return f.Execute(ctx, who, api.Request{Verb: verb, Args: args, Reason: r.Reason, Key: r.Key, DryRun: r.DryRun, Interface: r.Interface, Client: r.Client, Wait: r.Wait})
 }
 
 func (f *fake) Events(ctx context.Context, q audit.Query) ([]eventlog.Envelope, error) {

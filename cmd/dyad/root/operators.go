@@ -18,6 +18,7 @@ import (
 	"dyad/cmd/dyad/status"
 	"dyad/cmd/dyad/takeover"
 	"dyad/cmd/dyad/vswitch"
+	"dyad/cmd/dyad/witness"
 )
 
 // operators are the commands that only need an agent to talk to.
@@ -25,6 +26,6 @@ func operators(env *cli.Env) []*cobra.Command {
 	return slices.Concat(
 		status.Commands(env), vswitch.Commands(env), peer.Commands(env), pool.Commands(env), service.Commands(env),
 		announcement.Commands(env), node.Commands(env), logcmd.Commands(env), explain.Commands(env), apply.Commands(env),
-		hcs.Commands(env), takeover.Commands(env), []*cobra.Command{version(env), completion(env)},
+		hcs.Commands(env), takeover.Commands(env), witness.Commands(env), []*cobra.Command{version(env), completion(env)},
 	)
 }

@@ -71,6 +71,13 @@ func storeDown(p eventlog.StorePayload, _ *eventlog.StorePayload) string {
 	return because("store down", p.Why)
 }
 
+func fenced(p eventlog.FencePayload, _ *eventlog.FencePayload) string {
+	if p.Off {
+		return p.Node + " is switched off, says the fence"
+	}
+	return because(p.Node+" could not be switched off", p.Why)
+}
+
 func logMode(p eventlog.ModePayload, _ *eventlog.ModePayload) string {
 	s := fmt.Sprintf("log %s → %s, epoch %d", dash(p.Was), p.Mode, p.Epoch)
 	if p.Writable {

@@ -91,6 +91,7 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeStoreDown:       of(storeDown),
 	eventlog.TypeStoreUp:         of(storeUp),
 	eventlog.TypeLogMode:         of(logMode),
+	eventlog.TypeNodeFenced:      of(fenced),
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 }
