@@ -31,6 +31,9 @@ const (
 	TypePoolRemoved    Type = "pool.removed"
 	TypeServiceSet     Type = "service.set"
 	TypeServiceRemoved Type = "service.removed"
+	TypeTokenCreated   Type = "token.created"
+	TypeTokenUsed      Type = "token.used"
+	TypeTokenRevoked   Type = "token.revoked"
 )
 
 // Facts: what one node saw and did.
@@ -49,18 +52,24 @@ const (
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
+
+	TypeAccessDenied      Type = "access.denied"
+	TypeCertificateIssued Type = "certificate.issued"
+	TypeGossipKeyRotated  Type = "gossip.key-rotated"
 )
 
 var intents = []Type{
 	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
+	TypeTokenCreated, TypeTokenUsed, TypeTokenRevoked,
 }
 
 var facts = []Type{
 	TypeAgentStarted, TypeAgentStopped, TypeCommandRejected, TypeSessionUp, TypeSessionDown,
 	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
 	TypeStoreDown, TypeStoreUp, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
+	TypeAccessDenied, TypeCertificateIssued, TypeGossipKeyRotated,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

@@ -23,6 +23,7 @@ type stored struct {
 	Peers    []eventlog.Peer    `json:"peers,omitempty"`
 	Pools    []eventlog.Pool    `json:"pools,omitempty"`
 	Services []eventlog.Service `json:"services,omitempty"`
+	Tokens   []Token            `json:"tokens,omitempty"`
 	Skipped  int                `json:"skipped,omitempty"`
 }
 
@@ -36,7 +37,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Writers: s.Writers,
 		Nodes: sorted(s.Nodes), Drained: slices.Sorted(maps.Keys(s.Drained)),
 		Switches: sorted(s.Switches), Peers: peers, Pools: sorted(s.Pools),
-		Services: sorted(s.Services), Skipped: s.Skipped,
+		Services: sorted(s.Services), Tokens: sorted(s.Tokens), Skipped: s.Skipped,
 	})
 }
 
@@ -54,6 +55,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 		Peers:    map[PeerKey]eventlog.Peer{},
 		Pools:    byName(v.Pools, func(n eventlog.Pool) string { return n.Name }),
 		Services: byName(v.Services, func(n eventlog.Service) string { return n.Name }),
+		Tokens:   byName(v.Tokens, func(t Token) string { return t.ID }),
 		Taken:    map[netip.Addr]string{},
 	}
 	for _, n := range v.Drained {

@@ -94,6 +94,12 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.drainNode(c)
 	case StartEpoch:
 		return f.startEpoch(c)
+	case CreateToken:
+		return f.createToken(c)
+	case UseToken:
+		return f.useToken(c)
+	case RevokeToken:
+		return f.revokeToken(c)
 	}
 	return nil, refuse("unknown-command", fmt.Sprintf("%T", c), "upgrade dyad on this node", "this release does not know the command")
 }

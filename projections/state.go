@@ -41,6 +41,9 @@ type State struct {
 	Peers    map[PeerKey]eventlog.Peer
 	Pools    map[string]eventlog.Pool
 	Services map[string]eventlog.Service
+	// Tokens are the join tokens by ID. One that is over stays until the next
+	// is made; see [Token.Expired].
+	Tokens map[string]Token
 	// Taken maps every allocated address to the service that has it.
 	Taken map[netip.Addr]string
 	// Skipped counts intents whose payload could not be read.
