@@ -39,6 +39,7 @@ type Agent struct {
 
 	rec      *recorder
 	appender *appender
+	denials  *denials
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
 	rc       *speaker.Reconciler
 	sessions map[netip.Addr]sessionNote // touched by onSession only
@@ -118,6 +119,7 @@ func New(p Parts) *Agent {
 	}
 	a.rec = newRecorder(a)
 	a.appender = newAppender(a)
+	a.denials = newDenials(a)
 	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
 	return a
 }
@@ -185,6 +187,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	spawn(a.follow)
 	spawn(a.rec.run)
 	spawn(a.rec.copy)
+	spawn(a.denials.run)
 	spawn(a.appender.run)
 	spawn(a.bootstrap)
 	spawn(a.keepAddresses)

@@ -28,6 +28,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	if err != nil {
 		return api.Result{}, err
 	}
+	cmd = projections.At(cmd, a.p.Now())
 	if r.DryRun {
 		return a.dryRun(cmd)
 	}

@@ -14,6 +14,10 @@ import (
 type Caller struct {
 	Actor   eventlog.Actor
 	Address netip.Addr // zero on the unix socket
+	Role    Role
+	// Token is the ID of the join token the caller holds; such a caller may join
+	// and do nothing else.
+	Token string
 }
 
 // Backend is what the API serves. The agent implements it. Errors that are
@@ -39,8 +43,7 @@ type Backend interface {
 	Explain(ctx context.Context, a netip.Addr) (Explanation, error)
 	// RecordFact puts a drill's fact into this node's journal.
 	RecordFact(ctx context.Context, who Caller, f FactRequest) error
-	// Join admits a second node. Only asked with the cluster key.
-	Join(ctx context.Context, r JoinRequest) (JoinResponse, error)
+	IdentityBackend
 }
 
 // NodeAnnouncements are one node's announcements, or why they are not known.
@@ -58,23 +61,6 @@ type FactRequest struct {
 	Data        eventlog.DrillPayload `json:"data"`
 }
 
-// JoinRequest is a node that wants to join.
-type JoinRequest struct {
-	Node eventlog.Node `json:"node"`
-	// PeerURL is where its etcd member will listen for the other member.
-	PeerURL string `json:"peer_url"`
-}
-
-// JoinResponse is what a joining node needs to start.
-type JoinResponse struct {
-	Cluster string         `json:"cluster"`
-	Epoch   eventlog.Epoch `json:"epoch"`
-	// Members maps every etcd member's name to its peer URL, the new one too.
-	Members map[string]string `json:"members"`
-	// Nodes are the gossip addresses to join, host:port.
-	Gossip []string `json:"gossip"`
-}
-
 // Routes, all below /v1. GET unless noted; lists answer {"items": […]}.
 const (
 	PathStatus        = "/v1/status"        // ?scope=node|cluster (default cluster) → {items: []NodeStatus}
@@ -89,5 +75,4 @@ const (
 	PathEventsFollow  = "/v1/events/follow" // the same query → application/x-ndjson of eventlog.Public
 	PathExplain       = "/v1/explain"       // /{address} → Explanation
 	PathFacts         = "/v1/facts"         // POST FactRequest
-	PathJoin          = "/v1/join"          // POST JoinRequest → JoinResponse; cluster key only
 )

@@ -34,6 +34,8 @@ var decoders = map[string]func(verb string, args []byte) (projections.Command, e
 	projections.JoinNode{}.Verb():           decodeInto[projections.JoinNode],
 	projections.RemoveNode{}.Verb():         decodeInto[projections.RemoveNode],
 	projections.StartEpoch{}.Verb():         decodeInto[projections.StartEpoch],
+	projections.CreateToken{}.Verb():        decodeInto[projections.CreateToken],
+	projections.RevokeToken{}.Verb():        decodeInto[projections.RevokeToken],
 	projections.DrainNode{On: true}.Verb():  decodeDrain,
 	projections.DrainNode{On: false}.Verb(): decodeDrain,
 }

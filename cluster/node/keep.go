@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"dyad/cluster/api"
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/quorum"
 	"dyad/projections"
@@ -53,27 +52,6 @@ func gossipOf(s projections.State, self string) []string {
 	return out
 }
 
-// admit answers a node that wants to join: its store member becomes a learner
-// here, and promote makes it a voter once it runs.
-func (p *process) admit(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
-	s := p.agent.State()
-	if s.Mode != string(quorum.Solo) {
-		return api.JoinResponse{}, &api.Error{
-			Class: "refused", Code: "not-solo", What: "join " + r.Node.Name,
-			Why: "the cluster has two nodes already", Fix: "dyad node list",
-		}
-	}
-	_, members, err := etcdnode.AddLearner(ctx, p.client, r.Node.Name, r.PeerURL)
-	if err != nil {
-		return api.JoinResponse{}, &api.Error{
-			Class: "failed", Code: "join", What: "join " + r.Node.Name, Why: err.Error(), Fix: "dyad status on " + p.cfg.Node + ", then join again",
-		}
-	}
-	return api.JoinResponse{
-		Cluster: p.state.Cluster, Epoch: s.Head.Epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
-	}, nil
-}
-
 // promote turns SOLO into PAIR: when a learner runs and has everything, it
 // becomes a voter, and a new epoch says so. A broken-off attempt is taken up by
 // whichever start comes next.
@@ -107,7 +85,7 @@ func (p *process) promoteOnce(ctx context.Context, s projections.State) error {
 			return errors.New("the new member has not started yet")
 		}
 		if m.Learner {
-			if err := etcdnode.PromoteWhenEqual(ctx, p.client, m.ID); err != nil {
+			if err := etcdnode.PromoteWhenEqual(ctx, p.client, m.ID, p.id.ClientTLS()); err != nil {
 				return err
 			}
 			p.opts.Log.Info("the new member votes now", "event", "store.promoted", "reason", "it has everything", "member", m.Name)

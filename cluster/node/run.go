@@ -16,6 +16,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
@@ -40,16 +41,16 @@ type Options struct {
 
 // process is a running node, as it is put together.
 type process struct {
-	cfg    config.Config
-	opts   Options
-	state  etcdnode.State
-	boot   string
-	key    []byte
-	keyHex string
+	cfg   config.Config
+	opts  Options
+	state etcdnode.State
+	boot  string
+	id    *identity.Store
 
 	client *clientv3.Client
 	log    *etcdlog.Log
 	agent  *cluster.Agent
+	remote *remote
 	det    *detect.Detector
 	undo   []func(context.Context) // in the order of building
 	wg     sync.WaitGroup
@@ -80,6 +81,7 @@ func Run(ctx context.Context, c config.Config, o Options) (err error) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.wg.Go(func() { p.keepState(work) })
 	p.wg.Go(func() { p.promote(work) })
+	p.wg.Go(func() { p.id.Keep(work) })
 	err = p.agent.Run(ctx)
 	cancel()
 	p.wg.Wait()
@@ -109,14 +111,15 @@ func (p *process) openDir(context.Context) error {
 	if p.state.Node != p.cfg.Node {
 		return fmt.Errorf("it belongs to %s, and this node is %s\n  try: node: %s in the configuration", p.state.Node, p.cfg.Node, p.state.Node)
 	}
-	p.key, p.keyHex, err = readKey(p.cfg)
-	return err
+	return p.openIdentity()
 }
 
 // build makes the agent and everything it owns.
 func (p *process) build(context.Context) error {
 	var err error
-	if p.client, err = clientv3.New(etcdlog.ClientConfig(clientURL(p.cfg))); err != nil {
+	cc := etcdlog.ClientConfig(clientURL(p.cfg))
+	cc.TLS = p.id.ClientTLS()
+	if p.client, err = clientv3.New(cc); err != nil {
 		return err
 	}
 	p.later(func(context.Context) { _ = p.client.Close() })
@@ -140,13 +143,13 @@ func (p *process) build(context.Context) error {
 	}
 	// Addresses stay on the host until the sessions are closed.
 	p.later(func(ctx context.Context) { _ = bgp.Close(ctx); _ = addresses.Reset(ctx) })
-	remote := newRemote(p.cfg.Node, p.keyHex)
-	p.later(func(context.Context) { remote.close() })
+	p.remote = newRemote(p.id.ClientTLS())
+	p.later(func(context.Context) { p.remote.close() })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
-		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: remote,
+		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
-		Admit:      p.admit, OnState: p.onState,
+		Admit:      p.admit, OnState: p.onState, Identity: &keys{p: p},
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.state.Cluster, p.state.Mode == quorum.Solo),
 		Now:       time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Logger: p.opts.Log,
 	})
@@ -159,6 +162,7 @@ func (p *process) startStore(context.Context) error {
 		Serve: etcdnode.ServeConfig{
 			Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
 			Cluster: p.state.Cluster, Members: p.state.Members, Join: p.state.Mode != quorum.Solo,
+			TLS: storeTLS(identityDir(p.cfg), p.state.Cluster),
 		},
 	})
 	if err != nil {
@@ -174,7 +178,7 @@ func (p *process) startDetector(context.Context) error {
 	det, err := detect.New(detect.Config{
 		Node: p.cfg.Node, Addr: p.cfg.Address, Port: p.cfg.Ports.Gossip,
 		ProbeInterval: f.ProbeInterval.Std(), ProbeTimeout: f.ProbeTimeout.Std(), SuspicionMult: f.SuspicionMult,
-		SecretKey: p.key, Peers: p.state.Gossip, Emit: p.agent.Emit, Log: p.opts.Log, Now: time.Now,
+		Keys: p.id.GossipKeys(), Peers: p.state.Gossip, Emit: p.agent.Emit, Log: p.opts.Log, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -207,8 +211,9 @@ func (p *process) startAPI(context.Context) error {
 			}
 		})
 	}
-	serve("unix", func() error { return api.ServeUnix(ctx, local, h, p.opts.Log) })
-	serve("tcp", func() error { return api.ServeTCP(ctx, remote, p.keyHex, h, p.opts.Log) })
+	conf := p.id.ServerTLS(func(fingerprint string) bool { _, ok := p.token(fingerprint); return ok })
+	serve("unix", func() error { return api.ServeUnix(ctx, local, access(p.cfg.Access), h, p.opts.Log) })
+	serve("tcp", func() error { return api.ServeTCP(ctx, remote, conf, p.who, h, p.opts.Log) })
 	p.later(func(context.Context) { cancel(); wg.Wait() })
 	return nil
 }

@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 var adapters = []string{
 	"dyad/eventlog/memlog", "dyad/eventlog/etcdlog", "dyad/eventlog/journal",
 	"dyad/failover/detect", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/cluster/etcdnode",
+	"dyad/cluster/identity",
 }
 
 // roots are the packages that may import adapters.
