@@ -40,6 +40,7 @@ type Agent struct {
 
 	rec      *recorder
 	appender *appender
+	denials  *denials
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
 	lastMode atomic.Pointer[steward.Status]      // as last recorded
 	rc       *speaker.Reconciler
@@ -123,6 +124,7 @@ func New(p Parts) *Agent {
 	}
 	a.rec = newRecorder(a)
 	a.appender = newAppender(a)
+	a.denials = newDenials(a)
 	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
 	return a
 }
@@ -220,6 +222,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	spawn(a.follow)
 	spawn(a.rec.run)
 	spawn(a.rec.copy)
+	spawn(a.denials.run)
 	spawn(a.appender.run)
 	spawn(a.bootstrap)
 	spawn(a.keepAddresses)

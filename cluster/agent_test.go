@@ -202,7 +202,7 @@ func (n *node) startWith(log eventlog.Log) {
 	}
 	det, err := detect.New(detect.Config{
 		Node: n.name, Addr: n.cfg.Address, Port: 7946, Transport: n.w.net.Join(at), Peers: peers,
-		SecretKey: make([]byte, 32), Emit: a.Emit, Log: p.Logger, Now: time.Now,
+		Keys: [][]byte{make([]byte, 32)}, Emit: a.Emit, Log: p.Logger, Now: time.Now,
 	})
 	if err != nil {
 		n.w.t.Fatal(err)

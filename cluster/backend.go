@@ -69,6 +69,9 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 	if a.with.Store != nil {
 		d.restarts = a.with.Store.Restarts()
 	}
+	if a.p.Identity != nil {
+		d.certificates = a.p.Identity.View().Certificates
+	}
 	if a.p.Addresses != nil {
 		for _, f := range a.p.Addresses.Foreign() {
 			d.foreign = append(d.foreign, f.String())
@@ -270,15 +273,4 @@ func (a *Agent) RecordFact(_ context.Context, who api.Caller, f api.FactRequest)
 	d.Reason, d.Correlation, d.ObservedAt = f.Reason, f.Correlation, a.p.Now()
 	a.rec.draft(d)
 	return nil
-}
-
-// Join implements [api.Backend].
-func (a *Agent) Join(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
-	if a.p.Admit == nil {
-		return api.JoinResponse{}, errors.New("this node can't admit another")
-	}
-	if _, err := projections.Decide(a.State(), projections.JoinNode{Node: r.Node}); err != nil {
-		return api.JoinResponse{}, err
-	}
-	return a.p.Admit(ctx, r)
 }

@@ -34,7 +34,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 			Why: "a witness is named in the log after the cluster's claim is registered there", Fix: "dyad witness add URL",
 		}
 	}
-	return a.execute(ctx, who, cmd, r)
+	return a.execute(ctx, who, projections.At(cmd, a.p.Now()), r)
 }
 
 // namesWitness tells whether a command would name a witness without asking it.

@@ -28,6 +28,8 @@ type diagnosis struct {
 	started   time.Time
 	writeable bool
 	why       string
+
+	certificates []api.Certificate
 }
 
 // Thresholds of the health rules.
@@ -64,6 +66,7 @@ var registry = []rule{
 	{"journal-failing", api.Critical, "facts are kept in memory only", journalFailing},
 	{"foreign-address", api.Warning, "dyad leaves the address alone", foreignAddress},
 	{"config-refused", api.Critical, "this node's declaration is not in the log", configRefused},
+	{"certificate-expiring", api.Critical, "nodes and users are not let in once it expired", expiringCertificates},
 	{"skipped-events", api.Warning, "this release could not read some events", skippedEvents},
 }
 
@@ -113,7 +116,7 @@ func drained(d diagnosis) (out []string) {
 }
 
 func singleNode(d diagnosis) []string {
-	return when(d.snap.Synced && len(d.snap.State.Nodes) < projections.MaxNodes, "the cluster has one node; try on the other one: dyad join ADDRESS --key-file FILE")
+	return when(d.snap.Synced && len(d.snap.State.Nodes) < projections.MaxNodes, "the cluster has one node; try on the other one: dyad join ADDRESS --token-file FILE, with what dyad token create printed")
 }
 
 func sessionDown(d diagnosis) (out []string) {

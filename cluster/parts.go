@@ -37,10 +37,12 @@ type Parts struct {
 	// Checkpoint keeps the folded state between starts.
 	Checkpoint Checkpoint
 	// Admit carries out a join; nil where joining is not possible.
-	Admit func(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error)
+	Admit func(ctx context.Context, who api.Caller, r api.JoinRequest) (api.JoinResponse, error)
 	// Readmit admits a node of the cluster again whose store was set aside; nil
 	// where there is no store.
 	Readmit func(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error)
+	// Identity keeps certificates and keys; nil where there are none.
+	Identity Identity
 	// OnState is called from the loop with every new state; it must not block.
 	OnState func(projections.State)
 	// Bootstrap are commands the agent sees to as soon as it is in sync: its

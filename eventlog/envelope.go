@@ -17,7 +17,8 @@ type Epoch uint64
 type Actor struct {
 	Name string `json:"name"` // root, node-a, ...
 	// Auth is how the name was established: unix (peer credentials of the
-	// local socket), key (the cluster key), system (dyad itself).
+	// local socket), cert (a certificate of the cluster's CA), token (a join
+	// token), system (dyad itself).
 	Auth string `json:"auth"`
 }
 

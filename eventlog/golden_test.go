@@ -85,6 +85,17 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypeDrillStarted:    eventlog.DrillPayload{Drill: "kill-node", Node: "node-b", Result: map[string]any{"planned": true}},
 		eventlog.TypeDrillEnded:      eventlog.DrillPayload{Drill: "kill-node", Node: "node-b", Result: map[string]any{"outage_ms": 31.5}},
 		eventlog.TypeLogOrphaned:     map[string]any{"from": 7, "events": []string{"…"}},
+
+		eventlog.TypeTokenCreated: eventlog.TokenPayload{
+			ID: "0a1b2c3d4e5f", Fingerprint: strings.Repeat("0a", 32), Purpose: "join", Created: recorded, Expires: recorded.Add(15 * time.Minute),
+		},
+		eventlog.TypeTokenUsed:    eventlog.TokenUse{ID: "0a1b2c3d4e5f", Node: "node-b", Key: strings.Repeat("0b", 32)},
+		eventlog.TypeTokenRevoked: eventlog.TokenRef{ID: "0a1b2c3d4e5f"},
+		eventlog.TypeAccessDenied: eventlog.DeniedPayload{What: "peer set", Need: "operator", Have: "viewer"},
+		eventlog.TypeCertificateIssued: eventlog.CertificatePayload{
+			Name: "alice", Kind: "user", Role: "operator", Fingerprint: strings.Repeat("0c", 32), Expires: recorded.Add(24 * time.Hour),
+		},
+		eventlog.TypeGossipKeyRotated: eventlog.KeyRef{Fingerprint: strings.Repeat("0d", 32)},
 	}
 }
 

@@ -177,6 +177,56 @@ func (p OrphanedPayload) Envelopes() ([]Envelope, error) {
 	return out, nil
 }
 
+// TokenPayload is the payload of token.created: a join token, known by the
+// fingerprint of its public key. Its secret is never in an event.
+type TokenPayload struct {
+	// ID is the beginning of Fingerprint, short enough to type.
+	ID string `json:"id"`
+	// Fingerprint is the SHA-256 of the public key, in hex.
+	Fingerprint string `json:"fingerprint"`
+	// Purpose is what the token is good for: join.
+	Purpose string    `json:"purpose"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+}
+
+// TokenUse is the payload of token.used: a node joined with it.
+type TokenUse struct {
+	ID   string `json:"id"`
+	Node string `json:"node"`
+	// Key is the fingerprint of the joining node's public key: only that key
+	// may repeat a join that broke off.
+	Key string `json:"key"`
+}
+
+// TokenRef is the payload of token.revoked.
+type TokenRef struct {
+	ID string `json:"id"`
+}
+
+// DeniedPayload is the payload of access.denied; the envelope's actor is who
+// tried.
+type DeniedPayload struct {
+	What string `json:"what"` // the command's verb, or the route
+	Need string `json:"need"` // the role it takes
+	Have string `json:"have"` // the role the actor has
+}
+
+// CertificatePayload is the payload of certificate.issued.
+type CertificatePayload struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"` // node, user
+	Role string `json:"role,omitempty"`
+	// Fingerprint is the SHA-256 of the certificate, in hex.
+	Fingerprint string    `json:"fingerprint"`
+	Expires     time.Time `json:"expires"`
+}
+
+// KeyRef is the payload of gossip.key-rotated: the new key's fingerprint.
+type KeyRef struct {
+	Fingerprint string `json:"fingerprint"`
+}
+
 // NewDraft builds a draft of the given type with its payloads encoded. prev may
 // be nil.
 func NewDraft(t Type, stream string, data, prev any) (Draft, error) {

@@ -34,6 +34,9 @@ const (
 	TypeWitnessSet     Type = "witness.set"
 	TypeWitnessRemoved Type = "witness.removed"
 	TypeLogTrimmed     Type = "log.trimmed"
+	TypeTokenCreated   Type = "token.created"
+	TypeTokenUsed      Type = "token.used"
+	TypeTokenRevoked   Type = "token.revoked"
 )
 
 // Facts: what one node saw and did.
@@ -54,6 +57,10 @@ const (
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
+
+	TypeAccessDenied      Type = "access.denied"
+	TypeCertificateIssued Type = "certificate.issued"
+	TypeGossipKeyRotated  Type = "gossip.key-rotated"
 )
 
 var intents = []Type{
@@ -61,12 +68,14 @@ var intents = []Type{
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
 	TypeWitnessSet, TypeWitnessRemoved, TypeLogTrimmed,
+	TypeTokenCreated, TypeTokenUsed, TypeTokenRevoked,
 }
 
 var facts = []Type{
 	TypeAgentStarted, TypeAgentStopped, TypeCommandRejected, TypeSessionUp, TypeSessionDown,
 	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
 	TypeStoreDown, TypeStoreUp, TypeLogMode, TypeNodeFenced, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
+	TypeAccessDenied, TypeCertificateIssued, TypeGossipKeyRotated,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

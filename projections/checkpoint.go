@@ -25,6 +25,7 @@ type stored struct {
 	Pools    []eventlog.Pool    `json:"pools,omitempty"`
 	Services []eventlog.Service `json:"services,omitempty"`
 	Witness  eventlog.Witness   `json:"witness,omitzero"`
+	Tokens   []Token            `json:"tokens,omitempty"`
 	Skipped  int                `json:"skipped,omitempty"`
 }
 
@@ -38,7 +39,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Floor: s.Floor, Writers: s.Writers,
 		Nodes: sorted(s.Nodes), Drained: slices.Sorted(maps.Keys(s.Drained)),
 		Switches: sorted(s.Switches), Peers: peers, Pools: sorted(s.Pools),
-		Services: sorted(s.Services), Witness: s.Witness, Skipped: s.Skipped,
+		Services: sorted(s.Services), Tokens: sorted(s.Tokens), Witness: s.Witness, Skipped: s.Skipped,
 	})
 }
 
@@ -56,6 +57,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 		Peers:    map[PeerKey]eventlog.Peer{},
 		Pools:    byName(v.Pools, func(n eventlog.Pool) string { return n.Name }),
 		Services: byName(v.Services, func(n eventlog.Service) string { return n.Name }),
+		Tokens:   byName(v.Tokens, func(t Token) string { return t.ID }),
 		Taken:    map[netip.Addr]string{},
 	}
 	for _, n := range v.Drained {

@@ -3,6 +3,7 @@ package projections
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"dyad/eventlog"
 )
@@ -11,6 +12,7 @@ import (
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
 // [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [TrimLog] and
+// [DrainNode], [StartEpoch], [CreateToken], [UseToken], [RevokeToken] and
 // [Apply].
 type Command interface {
 	// Verb is the command as an operator knows it: "peer set".
@@ -116,6 +118,29 @@ type (
 		UpTo   eventlog.Head           `json:"up_to"`
 		Sealed map[string]eventlog.Seq `json:"sealed"`
 	}
+	// CreateToken makes a join token known by its public key; the secret stays
+	// with whoever drew it. Now is the agent's clock: see [At].
+	CreateToken struct {
+		// Fingerprint is the SHA-256 of the public key, in hex.
+		Fingerprint string `json:"fingerprint"`
+		// TTL is how long it is good for; MinTokenTTL–MaxTokenTTL.
+		TTL time.Duration `json:"ttl_ns"`
+		// Purpose is PurposeJoin; empty means that.
+		Purpose string    `json:"purpose,omitempty"`
+		Now     time.Time `json:"-"`
+	}
+	// UseToken spends a token. The same node with the same key may do it again,
+	// so that a join that broke off can be repeated.
+	UseToken struct {
+		ID   string
+		Node string
+		Key  string // fingerprint of the node's public key
+		Now  time.Time
+	}
+	// RevokeToken makes a token worthless, used or not.
+	RevokeToken struct {
+		ID string `json:"id"`
+	}
 	// Apply does several commands as one: all or none.
 	Apply struct {
 		Commands []Command `json:"commands"`
@@ -137,7 +162,27 @@ func (SetWitness) Verb() string    { return "witness set" }
 func (RemoveWitness) Verb() string { return "witness remove" }
 func (StartEpoch) Verb() string    { return "epoch start" }
 func (TrimLog) Verb() string       { return "log trim" }
+func (CreateToken) Verb() string   { return "token create" }
+func (UseToken) Verb() string      { return "token use" }
+func (RevokeToken) Verb() string   { return "token revoke" }
 func (Apply) Verb() string         { return "apply" }
+
+// At gives the commands in c that depend on the time the time now. Whoever takes
+// commands from outside calls it, so that no caller chooses the time.
+func At(c Command, now time.Time) Command {
+	switch v := c.(type) {
+	case CreateToken:
+		v.Now = now.UTC()
+		return v
+	case Apply:
+		out := make([]Command, 0, len(v.Commands))
+		for _, sub := range v.Commands {
+			out = append(out, At(sub, now))
+		}
+		return Apply{Commands: out}
+	}
+	return c
+}
 
 // Verb tells the two directions apart.
 func (c DrainNode) Verb() string {

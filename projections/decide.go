@@ -100,6 +100,12 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.startEpoch(c)
 	case TrimLog:
 		return f.trimLog(c)
+	case CreateToken:
+		return f.createToken(c)
+	case UseToken:
+		return f.useToken(c)
+	case RevokeToken:
+		return f.revokeToken(c)
 	}
 	return nil, refuse("unknown-command", fmt.Sprintf("%T", c), "upgrade dyad on this node", "this release does not know the command")
 }

@@ -27,7 +27,7 @@ func Fold(s State, events ...eventlog.Envelope) State {
 type folder struct {
 	s State
 
-	nodes, drained, switches, peers, pools, services, taken bool
+	nodes, drained, switches, peers, pools, services, taken, tokens bool
 
 	// preferred counts active-standby services for each node; nil until asked.
 	preferred map[string]int
@@ -96,6 +96,12 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, func(eventlog.Removed) { f.s.Witness = eventlog.Witness{} })
 	case eventlog.TypeLogTrimmed:
 		return with(d, func(p eventlog.TrimPayload) { f.s.Floor = p.UpTo })
+	case eventlog.TypeTokenCreated:
+		return with(d, f.tokenCreated)
+	case eventlog.TypeTokenUsed:
+		return with(d, f.tokenUsed)
+	case eventlog.TypeTokenRevoked:
+		return with(d, func(p eventlog.TokenRef) { delete(own(&f.s.Tokens, &f.tokens), p.ID) })
 	}
 	return nil
 }

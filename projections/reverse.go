@@ -47,7 +47,8 @@ func CommandOf(d eventlog.Draft) (Command, error) {
 	case eventlog.TypeServiceRemoved:
 		return back(d, func(r eventlog.Removed) Command { return RemoveService{Name: r.Name} })
 	case eventlog.TypeEpochStarted, eventlog.TypeLogTrimmed,
-		eventlog.TypeWitnessSet, eventlog.TypeWitnessRemoved: // a claim stands behind it: dyad witness add
+		eventlog.TypeWitnessSet, eventlog.TypeWitnessRemoved, // a claim stands behind it: dyad witness add
+		eventlog.TypeTokenCreated, eventlog.TypeTokenUsed, eventlog.TypeTokenRevoked: // its time is over
 		return nil, fmt.Errorf("%s belongs to the history it stood in", d.Type)
 	}
 	if d.Type.Known() {

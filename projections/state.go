@@ -45,6 +45,9 @@ type State struct {
 	Services map[string]eventlog.Service
 	// Witness is where the cluster's claim lies; zero: nowhere.
 	Witness eventlog.Witness
+	// Tokens are the join tokens by ID. One that is over stays until the next
+	// is made; see [Token.Expired].
+	Tokens map[string]Token
 	// Taken maps every allocated address to the service that has it.
 	Taken map[netip.Addr]string
 	// Skipped counts intents whose payload could not be read.

@@ -153,10 +153,15 @@ func (l *Lab) startNodes(ctx context.Context, say func(string, ...any)) error {
 	if err := l.wait(ctx, "node-a to be ready alone", func() string { return l.aloneNotReady(ctx, a) }); err != nil {
 		return err
 	}
-	key := filepath.Join(a.Dir, "data", "cluster.key")
+	token := filepath.Join(b.Dir, "token")
+	say("node-a: dyad token create --out %s", token)
+	if _, err := l.Exec(ctx, a.Name, l.Binary, "token", "create", "--out", token, "--reason", "the lab's second node"); err != nil {
+		return err
+	}
 	address := l.Plan.ClusterAddr[netlab.NodeA].String()
-	say("node-b: dyad join %s --key-file %s --config %s", address, key, b.Config)
-	if _, err := l.Exec(ctx, b.Name, l.Binary, "join", address, "--key-file", key, "--config", b.Config); err != nil {
+	say("node-b: dyad join %s --token-file %s --config %s", address, token, b.Config)
+	_, err := l.Exec(ctx, b.Name, l.Binary, "join", address, "--token-file", token, "--config", b.Config)
+	if err = errors.Join(err, os.Remove(token)); err != nil {
 		return err
 	}
 	if err := l.supervise(b); err != nil {

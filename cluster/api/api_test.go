@@ -44,12 +44,13 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 		PathStatus: "get", PathCommand: "post", PathSwitches: "get", PathPeers: "get", PathPools: "get", PathServices: "get", PathNodes: "get",
 		PathAnnouncements: "get", PathEvents: "get", PathEventsFollow: "get", PathExplain + "/{address}": "get", PathFacts: "post", PathJoin: "post", PathWitness: "post",
 		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post",
+		PathTokens: "get", PathCertificates: "post", PathRotate: "post", PathGossipKeys: "post",
 	} {
 		if v.Paths[path][method] == nil {
 			t.Errorf("%s %s is missing", method, path)
 		}
 	}
-	if len(v.Paths) != 17 || !strings.HasPrefix(v.OpenAPI, "3.1") {
+	if len(v.Paths) != 21 || !strings.HasPrefix(v.OpenAPI, "3.1") {
 		t.Errorf("%d paths, OpenAPI %s", len(v.Paths), v.OpenAPI)
 	}
 	for schema, field := range map[string]string{"Event": "hash", "Error": "fix", "SwitchView": "protocol"} {
@@ -150,13 +151,13 @@ func roundTripWrites(t *testing.T, c *Client, f *fake) {
 	})
 	who := f.caller()
 	if c.o.Address != "" {
-		same(t, "caller", who, Caller{Actor: eventlog.Actor{Name: "node-b", Auth: "key"}, Address: addr("127.0.0.1")})
+		same(t, "caller", who, Caller{Actor: eventlog.Actor{Name: "node-a", Auth: "cert"}, Address: addr("127.0.0.1"), Role: RoleNode})
 	} else {
 		u, err := user.Current()
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "caller", who, Caller{Actor: eventlog.Actor{Name: u.Username, Auth: "unix"}})
+		same(t, "caller", who, Caller{Actor: eventlog.Actor{Name: u.Username, Auth: "unix"}, Role: RoleAdmin})
 	}
 	fact := FactRequest{Type: eventlog.TypeDrillStarted, Correlation: "d1", Reason: "monthly", Data: eventlog.DrillPayload{
 		Drill: "power", Node: "node-a", Result: map[string]any{"outage_ms": 12.0},
@@ -178,17 +179,34 @@ func roundTripWrites(t *testing.T, c *Client, f *fake) {
 	if ws, err := c.Witnesses(ctx, ""); err != nil || len(ws) != 2 || ws[1].Why == "" {
 		t.Errorf("witnesses: %+v, %v", ws, err)
 	}
-	join := JoinRequest{Node: testState().Nodes["node-b"], PeerURL: "http://192.0.2.2:2380"}
-	got, err := c.Join(ctx, join)
-	if c.o.Address == "" {
-		wantError(t, err, ClassDenied, "key-only")
-		return
+	for what, err := range map[string]error{
+		"join": second(c.Join(ctx, JoinRequest{})), "gossip keys": c.SetGossipKeys(ctx, GossipKeys{Keys: []Secret{Secret("k")}}),
+	} {
+		if what == "gossip keys" && c.o.Address != "" { // a node
+			if err != nil || string(f.keys.Keys[0]) != "k" {
+				t.Errorf("%s: %v, %v", what, f.keys, err)
+			}
+			continue
+		}
+		wantError(t, err, ClassDenied, "role")
 	}
-	if err != nil || got.Epoch != 3 || got.Members["node-a"] == "" {
-		t.Errorf("join: %+v, %v", got, err)
+	issue := CertificateRequest{Name: "alice", Role: RoleViewer, TTL: time.Hour, Request: "pem", Reason: "new"}
+	if ans, err := c.IssueCertificate(ctx, issue); err != nil || ans.Chain != "pem" || ans.Subject != "alice" {
+		t.Errorf("%+v, %v", ans, err)
 	}
-	same(t, "join", f.join, join)
+	same(t, "issue", f.issue, issue)
+	if ans, err := c.Rotate(ctx, RotateRequest{GossipKey: true}); err != nil || ans.GossipKey != "f2" || !f.rotate.GossipKey {
+		t.Errorf("%+v, %v", ans, err)
+	}
+	if id, err := c.Identity(ctx); err != nil || id.Cluster != "c1" || len(id.Certificates) != 1 {
+		t.Errorf("%+v, %v", id, err)
+	}
+	if list, err := c.Tokens(ctx); err != nil || len(list) != 1 || list[0].State != TokenExpired {
+		t.Errorf("%+v, %v", list, err)
+	}
 }
+
+func second[T any](_ T, err error) error { return err }
 
 func wantError(t *testing.T, err error, class, code string) *Error {
 	t.Helper()

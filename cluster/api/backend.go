@@ -14,6 +14,10 @@ import (
 type Caller struct {
 	Actor   eventlog.Actor
 	Address netip.Addr // zero on the unix socket
+	Role    Role
+	// Token is the ID of the join token the caller holds; such a caller may join
+	// and do nothing else.
+	Token string
 }
 
 // Backend is what the API serves. The agent implements it. Errors that are
@@ -44,9 +48,8 @@ type Backend interface {
 	Witness(ctx context.Context, cluster bool) []WitnessStatus
 	// AddWitness registers the cluster's claim at a witness and names it in the log.
 	AddWitness(ctx context.Context, who Caller, r WitnessRequest) (Result, error)
-	// Join admits a second node. Only asked with the cluster key.
-	Join(ctx context.Context, r JoinRequest) (JoinResponse, error)
 	QuorumBackend
+	IdentityBackend
 }
 
 // NodeAnnouncements are one node's announcements, or why they are not known.
@@ -64,23 +67,6 @@ type FactRequest struct {
 	Data        eventlog.DrillPayload `json:"data"`
 }
 
-// JoinRequest is a node that wants to join.
-type JoinRequest struct {
-	Node eventlog.Node `json:"node"`
-	// PeerURL is where its etcd member will listen for the other member.
-	PeerURL string `json:"peer_url"`
-}
-
-// JoinResponse is what a joining node needs to start.
-type JoinResponse struct {
-	Cluster string         `json:"cluster"`
-	Epoch   eventlog.Epoch `json:"epoch"`
-	// Members maps every etcd member's name to its peer URL, the new one too.
-	Members map[string]string `json:"members"`
-	// Nodes are the gossip addresses to join, host:port.
-	Gossip []string `json:"gossip"`
-}
-
 // Routes, all below /v1. GET unless noted; lists answer {"items": […]}.
 const (
 	PathStatus        = "/v1/status"        // ?scope=node|cluster (default cluster) → {items: []NodeStatus}
@@ -95,5 +81,4 @@ const (
 	PathEventsFollow  = "/v1/events/follow" // the same query → application/x-ndjson of eventlog.Public
 	PathExplain       = "/v1/explain"       // /{address} → Explanation
 	PathFacts         = "/v1/facts"         // POST FactRequest
-	PathJoin          = "/v1/join"          // POST JoinRequest → JoinResponse; cluster key only
 )

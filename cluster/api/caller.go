@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"time"
 )
 
@@ -23,12 +22,10 @@ const bodyBound = 15 * time.Second
 
 // How callers are known; the Auth of an actor.
 const (
-	AuthUnix = "unix" // peer credentials of the unix socket
-	AuthKey  = "key"  // the cluster key
+	AuthUnix  = "unix"  // peer credentials of the unix socket
+	AuthCert  = "cert"  // a certificate of the cluster's authority
+	AuthToken = "token" // the key of a join token
 )
-
-// HeaderNode names the calling node beside the cluster key.
-const HeaderNode = "X-Dyad-Node"
 
 // Scopes of a question.
 const (
@@ -61,16 +58,23 @@ func stoppingOf(ctx context.Context) context.Context {
 }
 
 // checked lets a request through to the routes if there is such a route, if
-// the caller is known, and once its body is read.
-func checked(mux *http.ServeMux) http.Handler {
+// the caller is known and its role allows the route, and once its body is read.
+func checked(mux *http.ServeMux, b Backend) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, route := mux.Handler(r); route == "" {
+		_, route := mux.Handler(r)
+		if route == "" {
 			usage("route-unknown", r.Method+" "+r.URL.Path, "there is no such route", "see "+PathDocument).write(w)
 			return
 		}
 		if r.URL.Path != PathDocument && callerOf(r.Context()).Actor.Name == "" {
-			denied("caller-unknown", "nobody vouches for the caller", "ask over the unix socket, or with the cluster key").write(w)
+			denied("caller-unknown", "nobody vouches for the caller", "ask over the unix socket, or with a certificate").write(w)
 			return
+		}
+		if r.URL.Path != PathDocument {
+			if err := authorize(r.Context(), b, routeNeeds(route)); err != nil {
+				AsError(err).write(w)
+				return
+			}
 		}
 		if err := readBody(w, r); err != nil {
 			AsError(err).write(w)
@@ -145,9 +149,4 @@ func (t *tracked) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
 func denied(code, why, fix string) *Error {
 	return &Error{Class: ClassDenied, Code: code, What: "the request", Why: why, Fix: fix}
-}
-
-// validNode tells whether a name may stand for a node in the audit log.
-func validNode(name string) bool {
-	return name != "" && len(name) <= 253 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == ""
 }

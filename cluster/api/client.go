@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,10 +34,10 @@ const (
 type ClientOptions struct {
 	// Socket is the agent's unix socket. Used if Address is empty.
 	Socket string
-	// Address is host:port of an agent on another node; it needs Key and Node.
+	// Address is host:port of an agent on another node; it needs TLS.
 	Address string
-	// Key is the cluster key, Node the name of the calling node.
-	Key, Node string
+	// TLS shows this caller's certificate, and verifies the agent's.
+	TLS *tls.Config
 	// Timeout bounds one request; 0 is DefaultTimeout. Waiting that a command
 	// asks for comes on top, and a stream has no bound.
 	Timeout time.Duration
@@ -58,14 +59,14 @@ func NewClient(o ClientOptions) *Client {
 	}
 	tr := &http.Transport{MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxConns, IdleConnTimeout: idleBound / 2}
 	dialer := &net.Dialer{Timeout: dialBound}
-	base := "http://" + o.Address
+	base := "https://" + o.Address
 	if o.Address == "" {
 		base = "http://dyad" // the host of a unix socket is a name only
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", o.Socket)
 		}
 	} else {
-		tr.DialContext = dialer.DialContext
+		tr.DialContext, tr.TLSClientConfig = dialer.DialContext, o.TLS
 	}
 	return &Client{o: o, base: base, tr: tr, http: &http.Client{Transport: tr}}
 }
@@ -137,11 +138,6 @@ func (c *Client) Explain(ctx context.Context, addr netip.Addr) (Explanation, err
 func (c *Client) RecordFact(ctx context.Context, f FactRequest) error {
 	_, err := post[nothing](ctx, c, PathFacts, f, 0, "")
 	return err
-}
-
-// Join asks an agent to admit this node. It needs the cluster key.
-func (c *Client) Join(ctx context.Context, r JoinRequest) (JoinResponse, error) {
-	return post[JoinResponse](ctx, c, PathJoin, r, joinExtra, "")
 }
 
 func scopeValues(scope string) url.Values {

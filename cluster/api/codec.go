@@ -36,6 +36,8 @@ var decoders = map[string]func(verb string, args []byte) (projections.Command, e
 	projections.StartEpoch{}.Verb():         decodeInto[projections.StartEpoch],
 	projections.SetWitness{}.Verb():         decodeInto[projections.SetWitness],
 	projections.RemoveWitness{}.Verb():      decodeInto[projections.RemoveWitness],
+	projections.CreateToken{}.Verb():        decodeInto[projections.CreateToken],
+	projections.RevokeToken{}.Verb():        decodeInto[projections.RevokeToken],
 	projections.DrainNode{On: true}.Verb():  decodeDrain,
 	projections.DrainNode{On: false}.Verb(): decodeDrain,
 }

@@ -53,7 +53,7 @@ func optional[T any](t *rapid.T, g *rapid.Generator[T], label string) *T {
 var genPlain = rapid.Custom(func(t *rapid.T) projections.Command {
 	text := func(l string) string { return genText.Draw(t, l) }
 	yes := func(l string) bool { return rapid.Bool().Draw(t, l) }
-	switch rapid.IntRange(0, 11).Draw(t, "which") {
+	switch rapid.IntRange(0, 13).Draw(t, "which") {
 	case 0:
 		return projections.SetPeer{
 			Switch: text("switch"), Address: genAddr.Draw(t, "addr"), PeerASN: rapid.Int64().Draw(t, "peer"),
@@ -88,6 +88,10 @@ var genPlain = rapid.Custom(func(t *rapid.T) projections.Command {
 		return projections.RemoveNode{Name: text("name")}
 	case 10:
 		return projections.DrainNode{Node: text("node"), On: yes("on")}
+	case 11:
+		return projections.CreateToken{Fingerprint: text("f"), TTL: time.Duration(rapid.Int64().Draw(t, "ttl")), Purpose: text("purpose")}
+	case 12:
+		return projections.RevokeToken{ID: text("id")}
 	}
 	return projections.StartEpoch{
 		Epoch: eventlog.Epoch(rapid.Uint64().Draw(t, "epoch")), Mode: text("mode"), Writers: some(t, genText, "w"), Cluster: text("c"),
@@ -206,7 +210,7 @@ func TestEncodeRefusesWhatCanNotBeSent(t *testing.T) {
 
 func TestEveryVerbIsListed(t *testing.T) {
 	v := Verbs()
-	if len(v) != 16 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
+	if len(v) != 18 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
 		t.Fatalf("%q", v)
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"iter"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/projections"
@@ -29,6 +31,11 @@ type fake struct {
 	fact    FactRequest
 	join    JoinRequest
 	witness WitnessRequest
+	issue   CertificateRequest
+	rotate  RotateRequest
+	keys    GossipKeys
+
+	denials []Denial
 	err     error         // what Execute, Events, Explain, RecordFact and Join answer
 	block   chan struct{} // if not nil, Execute waits for it or its context
 	inside  chan struct{} // Execute says that it began
@@ -50,7 +57,8 @@ func mustRange(s string) eventlog.Range {
 
 func testState() projections.State {
 	return projections.State{
-		Nodes: map[string]eventlog.Node{"node-b": {Name: "node-b", Address: addr("192.0.2.2")}, "node-a": {Name: "node-a", Address: addr("192.0.2.1")}},
+		Tokens: map[string]projections.Token{"t1": {TokenPayload: eventlog.TokenPayload{ID: "t1", Expires: time.Unix(1_700_000_000, 0)}}},
+		Nodes:  map[string]eventlog.Node{"node-b": {Name: "node-b", Address: addr("192.0.2.2")}, "node-a": {Name: "node-a", Address: addr("192.0.2.1")}},
 		Switches: map[string]eventlog.Switch{
 			"vSwitch2": {Name: "vSwitch2", ID: "2"}, "vSwitch1": {Name: "vSwitch1", ID: "1", Compute: true},
 		},
@@ -167,11 +175,45 @@ func (f *fake) RecordFact(_ context.Context, who Caller, r FactRequest) error {
 	return f.err
 }
 
-func (f *fake) Join(_ context.Context, r JoinRequest) (JoinResponse, error) {
+func (f *fake) Join(_ context.Context, who Caller, r JoinRequest) (JoinResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.join = r
-	return JoinResponse{Cluster: "c1", Epoch: 3, Members: map[string]string{"node-a": "http://192.0.2.1:2380"}, Gossip: []string{"192.0.2.1:7946"}}, f.err
+	f.who, f.join = who, r
+	return JoinResponse{
+		Cluster: "c1", Epoch: 3, Members: map[string]string{"node-a": "https://192.0.2.1:2380"}, Gossip: []string{"192.0.2.1:7946"},
+		CAKey: Secret("the key"), GossipKeys: []Secret{Secret("one")},
+	}, f.err
+}
+
+func (f *fake) Identity(context.Context) (Identity, error) {
+	return Identity{Node: "node-a", Cluster: "c1", Certificates: []Certificate{{Subject: "node-a", Kind: "node"}}, GossipKeys: []string{"f"}}, f.err
+}
+
+func (f *fake) IssueCertificate(_ context.Context, who Caller, r CertificateRequest) (CertificateAnswer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who, f.issue = who, r
+	return CertificateAnswer{Chain: "pem", Certificate: Certificate{Subject: r.Name, Role: string(r.Role)}}, f.err
+}
+
+func (f *fake) Rotate(_ context.Context, _ Caller, r RotateRequest) (RotateAnswer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rotate = r
+	return RotateAnswer{GossipKey: "f2"}, f.err
+}
+
+func (f *fake) SetGossipKeys(_ context.Context, _ Caller, r GossipKeys) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.keys = r
+	return f.err
+}
+
+func (f *fake) Denied(_ context.Context, who Caller, d Denial) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who, f.denials = who, append(f.denials, d)
 }
 
 func (f *fake) caller() Caller {
@@ -202,8 +244,6 @@ func chain(t *testing.T, n int) []eventlog.Envelope {
 
 func head2rev(h eventlog.Head) uint64 { return uint64(h.Seq) + 1 }
 
-const testKey = "a cluster key for tests"
-
 // start runs a front and ends it, waiting, with the test.
 func start(t *testing.T, run func(context.Context) error) (stop func() error) {
 	t.Helper()
@@ -227,24 +267,84 @@ func overUnix(t *testing.T, b Backend) (*Client, string, func() error) {
 		t.Fatal(err)
 	}
 	h := NewHandler(b, HandlerOptions{})
-	stop := start(t, func(ctx context.Context) error { return ServeUnix(ctx, ln, h, nil) })
+	stop := start(t, func(ctx context.Context) error { return ServeUnix(ctx, ln, Access{}, h, nil) })
 	c := NewClient(ClientOptions{Socket: path})
 	t.Cleanup(c.Close)
 	return c, path, stop
 }
 
-func overTCP(t *testing.T, b Backend) (*Client, string) {
+// cluster is the identity of node-a in a cluster of its own.
+func newCluster(t *testing.T) *identity.Store {
+	t.Helper()
+	s, err := identity.Create("c1", identity.Options{Dir: identity.DirIn(t.TempDir()), Node: "node-a", Address: addr("127.0.0.1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// whoIs is what the node does: a node may do what nodes may, a user has the role
+// in its certificate, a token may join.
+func whoIs(s *identity.Store) func(tls.ConnectionState) (Caller, error) {
+	return func(cs tls.ConnectionState) (Caller, error) {
+		p, err := s.PeerOf(cs)
+		switch {
+		case err != nil:
+			return Caller{}, err
+		case p.Token != "":
+			return Caller{Actor: eventlog.Actor{Name: "token", Auth: AuthToken}, Role: RoleJoiner, Token: p.Token}, nil
+		case p.Kind == identity.Node:
+			return Caller{Actor: eventlog.Actor{Name: p.Name, Auth: AuthCert}, Role: RoleNode}, nil
+		}
+		return Caller{Actor: eventlog.Actor{Name: p.Name, Auth: AuthCert}, Role: Role(p.Role)}, nil
+	}
+}
+
+func serveTCP(t *testing.T, b Backend, s *identity.Store, tokens func(string) bool) (address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := NewHandler(b, HandlerOptions{})
-	start(t, func(ctx context.Context) error { return ServeTCP(ctx, ln, testKey, h, nil) })
-	a := ln.Addr().String()
-	c := NewClient(ClientOptions{Address: a, Key: testKey, Node: "node-b"})
+	start(t, func(ctx context.Context) error { return ServeTCP(ctx, ln, s.ServerTLS(tokens), whoIs(s), h, nil) })
+	return ln.Addr().String()
+}
+
+func dialTLS(t *testing.T, address string, conf *tls.Config) *Client {
+	t.Helper()
+	c := NewClient(ClientOptions{Address: address, TLS: conf})
 	t.Cleanup(c.Close)
-	return c, a
+	return c
+}
+
+// userTLS is a user with a role.
+func userTLS(t *testing.T, s *identity.Store, name string, role Role) *tls.Config {
+	t.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, _, err := s.IssueUser(key.Public(), name, string(role), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := identity.WriteUser(t.TempDir(), key, chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := files.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conf
+}
+
+func overTCP(t *testing.T, b Backend) (*Client, string) {
+	t.Helper()
+	s := newCluster(t)
+	a := serveTCP(t, b, s, nil)
+	return dialTLS(t, a, s.ClientTLS()), a
 }
 
 func (f *fake) Takeover(_ context.Context, who Caller, r TakeoverRequest) (TakeoverResult, error) {

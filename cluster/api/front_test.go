@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -40,45 +41,19 @@ func receive[T any](t *testing.T, what string, c <-chan T) T {
 	}
 }
 
-func TestWithoutTheKeyNothingIsAnswered(t *testing.T) {
-	f := &fake{}
-	c, address := overTCP(t, f)
-	for _, x := range []struct {
-		code   string
-		header []string
-	}{
-		{"key-wrong", nil},
-		{"key-wrong", []string{HeaderNode, "node-b"}},
-		{"key-wrong", []string{HeaderNode, "node-b", "Authorization", "Bearer"}},
-		{"key-wrong", []string{HeaderNode, "node-b", "Authorization", "Bearer " + testKey + "x"}},
-		{"key-wrong", []string{HeaderNode, "node-b", "Authorization", "Basic " + testKey}},
-		{"node-missing", []string{"Authorization", "Bearer " + testKey}},
-		{"node-missing", []string{"Authorization", "Bearer " + testKey, HeaderNode, "node b\t"}},
+func TestAServerThatLetsInEverybodyIsRefused(t *testing.T) {
+	for name, conf := range map[string]*tls.Config{
+		"none": nil, "no client certificate": {}, "unverified": {ClientAuth: tls.RequireAnyClientCert},
+		"optional": {ClientAuth: tls.VerifyClientCertIfGiven},
 	} {
-		for _, path := range []string{PathStatus, PathDocument, "/"} {
-			status, e := raw(t, c, "GET", path, nil, x.header...)
-			if status != http.StatusForbidden || e.Class != ClassDenied || e.Code != x.code {
-				t.Errorf("%s %q: %d %+v", path, x.header, status, e)
-			}
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	wrong := NewClient(ClientOptions{Address: address, Key: "another", Node: "node-b"})
-	defer wrong.Close()
-	_, err := wrong.Join(t.Context(), JoinRequest{Node: testState().Nodes["node-b"]})
-	wantError(t, err, ClassDenied, "key-wrong")
-	if f.join.Node.Name != "" {
-		t.Error("the backend was asked")
-	}
-}
-
-func TestAnEmptyKeyIsNoKey(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, ServeTCP(t.Context(), ln, "", http.NotFoundHandler(), nil), ClassUsage, "key-missing")
-	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the listener is left open: %v", err)
+		wantError(t, ServeTCP(t.Context(), ln, conf, nil, http.NotFoundHandler(), nil), ClassUsage, "certificate-missing")
+		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the listener is left open: %v", name, err)
+		}
 	}
 }
 
@@ -260,7 +235,7 @@ func TestAPanicIsAnAnswerAndALine(t *testing.T) {
 	f := &fake{panics: true}
 	h := NewHandler(f, HandlerOptions{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	r := httptest.NewRequest("GET", PathStatus+"?scope=node", nil)
-	r = r.WithContext(WithCaller(r.Context(), Caller{Actor: eventlog.Actor{Name: "root", Auth: AuthUnix}}))
+	r = r.WithContext(WithCaller(r.Context(), Caller{Actor: eventlog.Actor{Name: "root", Auth: AuthUnix}, Role: RoleAdmin}))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	var e Error
@@ -370,10 +345,12 @@ func TestTheKernelSaysWhoAsks(t *testing.T) {
 	asStranger := NewClient(ClientOptions{Socket: path})
 	defer asStranger.Close()
 	asStranger.tr.DialContext = func(context.Context, string, string) (net.Conn, error) { return dialAs(stranger, path) }
-	if _, err := asStranger.Do(t.Context(), projections.RemovePool{Name: "web"}, Request{}); err != nil {
-		t.Fatal(err)
+	_, err := asStranger.Do(t.Context(), projections.RemovePool{Name: "web"}, Request{})
+	wantError(t, err, ClassDenied, "role")
+	same(t, "caller", f.caller(), Caller{Actor: eventlog.Actor{Name: "uid:54321", Auth: AuthUnix}, Role: RoleViewer})
+	if _, err := asStranger.Pools(t.Context()); err != nil {
+		t.Error(err)
 	}
-	same(t, "caller", f.caller(), Caller{Actor: eventlog.Actor{Name: "uid:54321", Auth: AuthUnix}})
 }
 
 func TestNoAgentIsUnavailable(t *testing.T) {
@@ -438,7 +415,7 @@ func TestNoReadDeadlineOutlivesTheBody(t *testing.T) {
 		PathFacts:   `{"type":"drill.started","data":{"drill":"power"}}`,
 	} {
 		r := httptest.NewRequest("POST", path, strings.NewReader(body))
-		r = r.WithContext(WithCaller(r.Context(), Caller{Actor: eventlog.Actor{Name: "root", Auth: AuthUnix}}))
+		r = r.WithContext(WithCaller(r.Context(), Caller{Actor: eventlog.Actor{Name: "root", Auth: AuthUnix}, Role: RoleAdmin}))
 		w := &timed{ResponseRecorder: httptest.NewRecorder()}
 		h.ServeHTTP(w, r)
 		if w.Code >= 300 || w.sets < 2 || !w.deadline.IsZero() {

@@ -64,7 +64,7 @@ func NewHandler(b Backend, o HandlerOptions) http.Handler {
 		w.Header().Set("Content-Type", "application/openapi+json")
 		_, _ = w.Write(append(document, '\n')) // the client may be gone
 	})
-	return recovered(log, checked(mux))
+	return recovered(log, checked(mux, b))
 }
 
 // Document is the OpenAPI 3.1 document in JSON, as [PathDocument] serves it.
@@ -78,11 +78,11 @@ func routes(mux *http.ServeMux, b Backend) huma.API {
 	cfg.CreateHooks = nil // no $schema fields in answers
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", ""
 	cfg.RejectUnknownQueryParameters = true
-	cfg.Info.Description = "The interface of a dyad agent, on its unix socket and, with the cluster key, on its cluster address."
+	cfg.Info.Description = "The interface of a dyad agent, on its unix socket and, with a certificate, on its cluster address. Every route takes a role: viewer, operator or admin."
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"key": {Type: "http", Scheme: "bearer", Description: "The cluster key, with the caller's node name in " + HeaderNode + ". Not needed on the unix socket."},
+		"certificate": {Type: "mutualTLS", Description: "A certificate of the cluster's authority (dyad cert issue). Not needed on the unix socket."},
 	}
-	cfg.Security = []map[string][]string{{}, {"key": {}}}
+	cfg.Security = []map[string][]string{{}, {"certificate": {}}}
 	describeEvents(cfg.Components.Schemas)
 	a := humago.New(mux, cfg)
 	routeReads(a, b)
@@ -90,6 +90,7 @@ func routes(mux *http.ServeMux, b Backend) huma.API {
 	routeWrites(a, b)
 	routeQuorum(a, b)
 	routeWitness(a, b)
+	routeIdentity(a, b)
 	return a
 }
 
@@ -168,6 +169,13 @@ func routeWrites(a huma.API, b Backend) {
 			if in.Body.Wait < 0 || in.Body.Wait > MaxWait {
 				return Result{}, usage("wait", "wait_ns", "it is not between 0 and "+MaxWait.String(), "wait for less")
 			}
+			cmd, err := DecodeCommand(in.Body.Verb, in.Body.Args)
+			if err == nil {
+				err = authorize(ctx, b, commandNeeds(cmd))
+			}
+			if err != nil {
+				return Result{}, err
+			}
 			res, err := b.Execute(ctx, callerOf(ctx), in.Body)
 			res.Events = full(res.Events)
 			return res, err
@@ -180,16 +188,6 @@ func routeWrites(a huma.API, b Backend) {
 		}
 		return &nothing{}, nil
 	})
-	serve(a, operation("POST", "join", PathJoin, "Admit a second node; only with the cluster key"),
-		func(ctx context.Context, in *input[JoinRequest]) (JoinResponse, error) {
-			if callerOf(ctx).Actor.Auth != AuthKey {
-				return JoinResponse{}, &Error{
-					Class: ClassDenied, Code: "key-only", What: "join", Why: "a node joins over the network with the cluster key, not over the unix socket",
-					Fix: "run dyad join on the node that joins",
-				}
-			}
-			return b.Join(ctx, in.Body)
-		})
 }
 
 // MaxWait bounds how long a command may wait for the nodes.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, bo
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
-		return nil, usage("request", "the request", err.Error(), "give --address HOST:PORT")
+		return nil, usage("request", "the request", err.Error(), "give --agent HOST:PORT")
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -84,10 +85,6 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, bo
 		// The transport repeats such a request by itself if the agent closed
 		// the connection meanwhile; the key makes that harmless.
 		req.Header.Set("Idempotency-Key", key)
-	}
-	if c.o.Address != "" {
-		req.Header.Set("Authorization", "Bearer "+c.o.Key)
-		req.Header.Set(HeaderNode, c.o.Node)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -159,11 +156,14 @@ func badAnswer(why string) *Error {
 func (c *Client) broken(err error) *Error {
 	what, fix := "agent at "+c.o.Socket, "systemctl start dyad, or give --socket PATH"
 	if c.o.Address != "" {
-		what, fix = "agent at "+c.o.Address, "systemctl start dyad there, or give --address HOST:PORT"
+		what, fix = "agent at "+c.o.Address, "systemctl start dyad there, or give --agent HOST:PORT"
 	}
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err // without the URL, which is made up for a socket
+	}
+	if e := untrusted(what, err); e != nil {
+		return e
 	}
 	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
@@ -187,4 +187,24 @@ func (c *Client) broken(err error) *Error {
 		Class: ClassUnavailable, Code: "connection-lost", What: what, Why: "the connection broke: " + err.Error(),
 		Fix: "repeat it with the same key: what happened meanwhile happens once",
 	}
+}
+
+// untrusted words a connection that failed because of a certificate; nil if that
+// was not why.
+func untrusted(what string, err error) *Error {
+	var alert tls.AlertError
+	var verdict interface{ Untrusted() bool }
+	switch {
+	case errors.As(err, &alert):
+		return &Error{
+			Class: ClassDenied, Code: "certificate-refused", What: what, Why: "it does not accept what this side shows: " + alert.Error(),
+			Fix: "a certificate of that cluster which has not expired (dyad cert issue), or a token that is neither expired nor used (dyad token create)",
+		}
+	case errors.As(err, &verdict) && verdict.Untrusted():
+		return &Error{
+			Class: ClassDenied, Code: "server-untrusted", What: what, Why: "it is not trusted: " + err.Error(),
+			Fix: "compare the address, and the clocks of both sides; dyad cert list there",
+		}
+	}
+	return nil
 }

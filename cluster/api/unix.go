@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dyad/eventlog"
 )
 
 // Modes of the socket and of the directory that is made for it.
@@ -91,25 +93,26 @@ type peerKey struct{}
 
 // peer is the process at the other end of a unix connection.
 type peer struct {
-	// actor looks the name up once for each connection, when it is first asked:
+	// caller looks the user up once for each connection, when it is first asked:
 	// a slow user database must not hold up the accepting of others.
-	actor func() (string, error)
+	caller func() (Caller, error)
 }
 
 // ServeUnix serves h to processes on this node until ctx ends, and waits for
 // their requests to end, at most [StopBound] and a little. The kernel says who they are (SO_PEERCRED):
-// the actor is the user's name, or uid:N where it has none, with Auth unix. It
-// owns ln, a listener from [ListenUnix]. An orderly stop is nil.
-func ServeUnix(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
+// the actor is the user's name, or uid:N where it has none, with Auth unix, and
+// access gives it its role. It owns ln, a listener from [ListenUnix]. An orderly
+// stop is nil.
+func ServeUnix(ctx context.Context, ln net.Listener, access Access, h http.Handler, log *slog.Logger) error {
 	return front{
 		name: "unix",
 		conn: func(ctx context.Context, c net.Conn) context.Context {
-			uid, err := peerUID(c)
-			return context.WithValue(ctx, peerKey{}, peer{sync.OnceValues(func() (string, error) {
+			cred, err := peerCred(c)
+			return context.WithValue(ctx, peerKey{}, peer{sync.OnceValues(func() (Caller, error) {
 				if err != nil {
-					return "", err
+					return Caller{}, err
 				}
-				return userName(uid), nil
+				return access.caller(cred), nil
 			})})
 		},
 		identify: func(r *http.Request) (Caller, error) {
@@ -117,43 +120,58 @@ func ServeUnix(ctx context.Context, ln net.Listener, h http.Handler, log *slog.L
 			if !ok {
 				return Caller{}, denied("no-credentials", "the connection carries no credentials", "connect to the unix socket")
 			}
-			name, err := p.actor()
+			c, err := p.caller()
 			if err != nil {
 				return Caller{}, denied("no-credentials", err.Error(), "connect to the unix socket")
 			}
-			var c Caller
-			c.Actor.Name, c.Actor.Auth = name, AuthUnix
 			return c, nil
 		},
 	}.run(ctx, ln, h, log)
 }
 
-func peerUID(c net.Conn) (uint32, error) {
+func peerCred(c net.Conn) (*unix.Ucred, error) {
 	uc, ok := c.(*net.UnixConn)
 	if !ok {
-		return 0, fmt.Errorf("a %T has no peer credentials", c)
+		return nil, fmt.Errorf("a %T has no peer credentials", c)
 	}
 	raw, err := uc.SyscallConn()
 	if err != nil {
-		return 0, fmt.Errorf("peer credentials: %w", err)
+		return nil, fmt.Errorf("peer credentials: %w", err)
 	}
 	var cred *unix.Ucred
 	var optErr error
 	if err := raw.Control(func(fd uintptr) {
 		cred, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil {
-		return 0, fmt.Errorf("peer credentials: %w", err)
+		return nil, fmt.Errorf("peer credentials: %w", err)
 	}
 	if optErr != nil {
-		return 0, fmt.Errorf("peer credentials: %w", optErr)
+		return nil, fmt.Errorf("peer credentials: %w", optErr)
 	}
-	return cred.Uid, nil
+	return cred, nil
 }
 
-func userName(uid uint32) string {
-	id := strconv.FormatUint(uint64(uid), 10)
+// caller is who a process is.
+func (a Access) caller(cred *unix.Ucred) Caller {
+	id := strconv.FormatUint(uint64(cred.Uid), 10)
+	c := Caller{Actor: eventlog.Actor{Name: "uid:" + id, Auth: AuthUnix}}
+	gids := []string{strconv.FormatUint(uint64(cred.Gid), 10)}
 	if u, err := user.LookupId(id); err == nil && u.Username != "" {
-		return u.Username
+		c.Actor.Name = u.Username
+		if more, err := u.GroupIds(); err == nil {
+			gids = append(gids, more...)
+		}
 	}
-	return "uid:" + id
+	if cred.Uid == 0 || int(cred.Uid) == os.Geteuid() {
+		c.Role = RoleAdmin
+		return c
+	}
+	var groups []string
+	for _, gid := range gids {
+		if g, err := user.LookupGroupId(gid); err == nil {
+			groups = append(groups, g.Name)
+		}
+	}
+	c.Role = a.role(c.Actor.Name, groups)
+	return c
 }

@@ -26,6 +26,15 @@ type Config struct {
 	Takeover Takeover   `json:"takeover"`
 	Speaker  Speaker    `json:"speaker"`
 	Log      Log        `json:"log"`
+	Access   Access     `json:"access"`
+}
+
+// Access gives users and groups of this node a role on the unix socket: viewer,
+// operator or admin. Root and the agent's own user are admins, and whoever else
+// may open the socket is a viewer.
+type Access struct {
+	Users  map[string]string `json:"users"`
+	Groups map[string]string `json:"groups"`
 }
 
 // Ports are the TCP and UDP ports of this node, 1–65535.

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -133,6 +135,7 @@ func (c *Config) Finish() error {
 	errs = append(errs, c.Takeover.check()...)
 	errs = append(errs, inRange("speaker.connectRetry", c.Speaker.ConnectRetry, time.Second, 2*time.Minute)...)
 	errs = append(errs, c.checkSwitches()...)
+	errs = append(errs, c.Access.check()...)
 	if len(errs) > 0 {
 		return fmt.Errorf("the configuration is wrong:\n%w", errors.Join(errs...))
 	}
@@ -195,6 +198,17 @@ func (c *Config) checkSwitches() (errs []error) {
 			errs = append(errs, fmt.Errorf("switches[%d]: %s on %s is declared twice", i, s.Name, s.Interface))
 		}
 		seen[s.Name+"/"+s.Interface] = true
+	}
+	return errs
+}
+
+func (a Access) check() (errs []error) {
+	for what, m := range map[string]map[string]string{"users": a.Users, "groups": a.Groups} {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if !oneOf(m[name], "viewer", "operator", "admin") {
+				errs = append(errs, fmt.Errorf("access.%s: %s: %q is not viewer, operator or admin", what, name, m[name]))
+			}
+		}
 	}
 	return errs
 }

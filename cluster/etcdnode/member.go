@@ -3,6 +3,7 @@ package etcdnode
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -138,8 +139,9 @@ func RemoveMember(ctx context.Context, client *clientv3.Client, id uint64) error
 // PromoteWhenEqual makes the learner a voter once it has applied everything the
 // store had committed, and holds the same data: its revision and hash are read
 // from its peer URL. The store itself would promote at 90 %. client must talk to
-// a voter. It gives up after 2 minutes, or when ctx ends, with the last reason.
-func PromoteWhenEqual(ctx context.Context, client *clientv3.Client, id uint64) error {
+// a voter; conf is the agent's for https, or nil. It gives up after 2 minutes, or
+// when ctx ends, with the last reason.
+func PromoteWhenEqual(ctx context.Context, client *clientv3.Client, id uint64, conf *tls.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, promoteBound)
 	defer cancel()
 	return attempt(ctx, fmt.Sprintf("promote member %x", id), func(ctx context.Context) (bool, error) {
@@ -154,7 +156,7 @@ func PromoteWhenEqual(ctx context.Context, client *clientv3.Client, id uint64) e
 		if !known[i].Learner {
 			return false, nil
 		}
-		if err := equal(ctx, client, known[i].PeerURL); err != nil {
+		if err := equal(ctx, client, known[i].PeerURL, conf); err != nil {
 			return !errors.Is(err, errDiffers), err
 		}
 		_, err = client.MemberPromote(ctx, id)
@@ -170,7 +172,7 @@ var errDiffers = errors.New("its data differs from this member's")
 
 // equal checks that the member at peerURL has applied all that is committed
 // now, and that its data hashes as ours does.
-func equal(ctx context.Context, client *clientv3.Client, peerURL string) error {
+func equal(ctx context.Context, client *clientv3.Client, peerURL string, conf *tls.Config) error {
 	// With quorum: the revision is the newest, and ours has it.
 	now, err := client.Get(ctx, "\x00")
 	if err != nil {
@@ -181,7 +183,7 @@ func equal(ctx context.Context, client *clientv3.Client, peerURL string) error {
 	if err != nil {
 		return err
 	}
-	theirs, err := peerHash(ctx, peerURL, revision)
+	theirs, err := peerHash(ctx, peerURL, revision, conf)
 	if err != nil {
 		return fmt.Errorf("at revision %d: %w", revision, err)
 	}
@@ -199,7 +201,7 @@ type hashKV struct {
 
 // peerHash asks a member, on the port for members, for the hash of its data at
 // a revision. A member that has not applied it answers with an error.
-func peerHash(ctx context.Context, peerURL string, revision int64) (hashKV, error) {
+func peerHash(ctx context.Context, peerURL string, revision int64, conf *tls.Config) (hashKV, error) {
 	ctx, cancel := context.WithTimeout(ctx, callBound)
 	defer cancel()
 	body, err := json.Marshal(map[string]int64{"revision": revision})
@@ -210,7 +212,7 @@ func peerHash(ctx context.Context, peerURL string, revision int64) (hashKV, erro
 	if err != nil {
 		return hashKV{}, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: conf}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return hashKV{}, err

@@ -2,6 +2,7 @@ package etcdnode
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,8 +18,9 @@ type Roster struct {
 	Learner Member
 }
 
-// ReadRoster asks the local member, without quorum. self is this member's name.
-func ReadRoster(ctx context.Context, client *clientv3.Client, self string) (Roster, error) {
+// ReadRoster asks the local member, without quorum. self is this
+// member's name, conf what its peer URL takes.
+func ReadRoster(ctx context.Context, client *clientv3.Client, self string, conf *tls.Config) (Roster, error) {
 	var r Roster
 	resp, err := client.MemberList(ctx, clientv3.WithSerializable())
 	if err != nil {
@@ -33,7 +35,7 @@ func ReadRoster(ctx context.Context, client *clientv3.Client, self string) (Rost
 			r.Waiting = true
 		default:
 			r.Waiting = true
-			if equal(ctx, client, m.PeerURLs[0]) == nil {
+			if equal(ctx, client, m.PeerURLs[0], conf) == nil {
 				r.Learner = Member{ID: m.ID, Name: m.Name, PeerURL: m.PeerURLs[0], Learner: true}
 			}
 		}

@@ -39,10 +39,10 @@ type ServeConfig struct {
 	Name string `json:"name"`
 	// Dir holds the member's data and nothing else.
 	Dir string `json:"dir"`
-	// PeerURL is where the other member reaches this one: http, an address and
+	// PeerURL is where the other member reaches this one: https, an address and
 	// a port.
 	PeerURL string `json:"peer_url"`
-	// ClientURL is where the agent reaches it: http, a loopback address and a
+	// ClientURL is where the agent reaches it: https, a loopback address and a
 	// port.
 	ClientURL string `json:"client_url"`
 	// Cluster is the cluster's ID; members of different clusters refuse each
@@ -63,6 +63,9 @@ type ServeConfig struct {
 	// DefaultElection, at least 1 ms and 5 heartbeats, at most 50 s.
 	Heartbeat time.Duration `json:"heartbeat_ns,omitempty"`
 	Election  time.Duration `json:"election_ns,omitempty"`
+	// TLS is nil in tests only: then the URLs are http, and whoever reaches them
+	// may write.
+	TLS *TLS `json:"tls,omitempty"`
 }
 
 // Serve runs the member in this process until ctx ends or it fails. After ctx
@@ -145,29 +148,29 @@ func (c ServeConfig) check() error {
 	case c.Members[c.Name] != c.PeerURL:
 		return fmt.Errorf("store: the members %v don't name %s at %s", c.Members, c.Name, c.PeerURL)
 	}
-	if _, _, err := memberURL(c.PeerURL); err != nil {
+	if err := c.TLS.check(c.PeerURL, c.ClientURL); err != nil {
 		return err
 	}
 	_, at, err := memberURL(c.ClientURL)
 	if err != nil {
 		return err
 	}
-	// Clients are not authenticated: whoever reaches the URL may write.
+	// Nobody but the agent on this node has business there.
 	if !at.Addr().IsLoopback() {
 		return fmt.Errorf("store: client URL %s is not on a loopback address such as 127.0.0.1", c.ClientURL)
 	}
 	return nil
 }
 
-// memberURL reads http://address:port.
+// memberURL reads https://address:port, or http; see [TLS].
 func memberURL(s string) (url.URL, netip.AddrPort, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return url.URL{}, netip.AddrPort{}, fmt.Errorf("store: %w", err)
 	}
 	at, err := netip.ParseAddrPort(u.Host)
-	if err != nil || u.Scheme != "http" || at.Port() == 0 || at.Addr().IsUnspecified() {
-		return url.URL{}, netip.AddrPort{}, fmt.Errorf("store: URL %q is not http://ADDRESS:PORT", s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || at.Port() == 0 || at.Addr().IsUnspecified() {
+		return url.URL{}, netip.AddrPort{}, fmt.Errorf("store: URL %q is not https://ADDRESS:PORT", s)
 	}
 	return *u, at, nil
 }
@@ -200,6 +203,7 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, quotaBytes
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery
 	e.EnableGRPCGateway = false
+	c.TLS.apply(e)
 	e.LogLevel, e.LogOutputs = "warn", []string{embed.StdErrLogOutput}
 	return e, corruptionCheck(e, true)
 }

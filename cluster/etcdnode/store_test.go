@@ -397,10 +397,10 @@ func TestFormPair(t *testing.T) {
 	if h, err := lb.Head(ctx); err == nil && h.Seq == 0 {
 		t.Error("a fresh learner answered that the log is empty")
 	}
-	if err := PromoteWhenEqual(ctx, client, id); err != nil {
+	if err := PromoteWhenEqual(ctx, client, id, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := PromoteWhenEqual(ctx, client, id); err != nil {
+	if err := PromoteWhenEqual(ctx, client, id, nil); err != nil {
 		t.Errorf("promoted again: %v, want nothing to do", err)
 	}
 	all, err := Members(ctx, client)
@@ -457,7 +457,7 @@ func TestFormPair(t *testing.T) {
 	}
 	sb.Stop(testDone(t))
 	put(t, la, draft("after", 1))
-	if err := PromoteWhenEqual(ctx, client, id); err == nil {
+	if err := PromoteWhenEqual(ctx, client, id, nil); err == nil {
 		t.Error("a member that left was promoted")
 	}
 }

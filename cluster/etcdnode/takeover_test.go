@@ -60,7 +60,7 @@ func join(t *testing.T, a, b *side) {
 	if b.client == nil {
 		b.client = dial(t, b.c)
 	}
-	if err := PromoteWhenEqual(ctx, a.client, id); err != nil {
+	if err := PromoteWhenEqual(ctx, a.client, id, nil); err != nil {
 		t.Fatal(err)
 	}
 	ready(t, b.s)

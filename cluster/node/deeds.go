@@ -208,7 +208,7 @@ func (p *process) pairUp(ctx context.Context, m quorum.Move) (*quorum.Record, er
 }
 
 func (p *process) promoter(ctx context.Context, v etcdnode.Member) error {
-	if err := etcdnode.PromoteWhenEqual(ctx, p.client, v.ID); err != nil {
+	if err := etcdnode.PromoteWhenEqual(ctx, p.client, v.ID, p.id.ClientTLS()); err != nil {
 		return err
 	}
 	p.opts.Log.Info("the other node votes now", "event", "store.promoted", "reason", "it has everything", "member", v.Name)

@@ -53,38 +53,42 @@ func gossipOf(s projections.State, self string) []string {
 	return out
 }
 
-// admit answers a node that wants to join: its store member becomes a learner
-// here. The steward gives it its vote once it runs and has everything.
-func (p *process) admit(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
-	return p.takeIn(ctx, "join", r)
-}
-
 // readmit answers a node of the cluster that has set its store aside.
 func (p *process) readmit(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error) {
+	if err := p.mayTakeIn("rejoin", r); err != nil {
+		return api.JoinResponse{}, err
+	}
 	return p.takeIn(ctx, "rejoin", r)
 }
 
-// takeIn makes a node a learner. Only the one writer of the log does that.
+func notTaken(class, code, what string, r api.JoinRequest, why, fix string) error {
+	return &api.Error{Class: class, Code: code, What: what + " " + r.Node.Name, Why: why, Fix: fix}
+}
+
+// mayTakeIn tells whether this node can make another one a learner: only the one
+// writer of the log does that.
+func (p *process) mayTakeIn(what string, r api.JoinRequest) error {
+	s := p.steward.Status()
+	fix := "dyad status on " + p.cfg.Node + ", then again"
+	switch alone := s.Record.Mode == quorum.Solo || s.Record.Mode == quorum.Sole; {
+	case !alone:
+		return notTaken(api.ClassRefused, "not-alone", what, r, "the log is "+string(s.Mode)+": it has no room for another writer", fix)
+	case s.Record.Step == quorum.Granted || !s.Writable:
+		return notTaken(api.ClassUnavailable, "log-not-writable", what, r, s.Why, fix)
+	}
+	return nil
+}
+
+// takeIn makes a node a learner.
 //
 // Invariant: a node is taken in only after whatever it held before was set
 // aside, or it never held anything: its vote comes from the copy it makes now.
 func (p *process) takeIn(ctx context.Context, what string, r api.JoinRequest) (api.JoinResponse, error) {
-	refused := func(class, code, why string) (api.JoinResponse, error) {
-		return api.JoinResponse{}, &api.Error{Class: class, Code: code, What: what + " " + r.Node.Name, Why: why, Fix: "dyad status on " + p.cfg.Node + ", then again"}
-	}
-	s := p.steward.Status()
-	alone := s.Record.Mode == quorum.Solo || s.Record.Mode == quorum.Sole
-	switch {
-	case !alone:
-		return refused(api.ClassRefused, "not-alone", "the log has two writers already")
-	case s.Record.Step == quorum.Granted || !s.Writable:
-		return refused(api.ClassUnavailable, "log-not-writable", s.Why)
-	}
 	_, members, err := etcdnode.Readmit(ctx, p.client, r.Node.Name, r.PeerURL)
 	if err != nil {
-		return refused(api.ClassFailed, what, err.Error())
+		return api.JoinResponse{}, notTaken(api.ClassFailed, what, what, r, err.Error(), "dyad status on "+p.cfg.Node+", then again with the same token")
 	}
 	return api.JoinResponse{
-		Cluster: p.file.get().Cluster, Epoch: s.Record.Epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
+		Cluster: p.file.get().Cluster, Epoch: p.steward.Status().Record.Epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
 	}, nil
 }

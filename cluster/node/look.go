@@ -69,7 +69,7 @@ func (s *senses) probe(ctx context.Context, calm bool) {
 	if s.writable && time.Since(s.listed) < rosterEvery && !s.roster.Waiting {
 		return
 	}
-	if roster, err := etcdnode.ReadRoster(pctx, s.p.client, s.p.cfg.Node); err == nil {
+	if roster, err := etcdnode.ReadRoster(pctx, s.p.client, s.p.cfg.Node, s.p.id.ClientTLS()); err == nil {
 		s.roster, s.listed = roster, time.Now()
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/projections"
@@ -44,12 +45,14 @@ func TestInitPreparesOnce(t *testing.T) {
 	if err != nil || s.Mode != quorum.Solo || s.Cluster == "" {
 		t.Fatalf("%+v %v", s, err)
 	}
-	info, err := os.Stat(KeyPath(c))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the key: %v %v", info.Mode(), err)
+	files, err := filepath.Glob(filepath.Join(c.DataDir, "pki", "*"))
+	if err != nil || len(files) != 5 {
+		t.Errorf("the identity: %v %v", files, err)
 	}
-	if _, _, err := readKey(c); err != nil {
-		t.Error(err)
+	for _, f := range files {
+		if info, err := os.Stat(f); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", f, info.Mode(), err)
+		}
 	}
 	if _, err := Init(c, "test"); err == nil || !strings.Contains(err.Error(), "belongs to node-a") {
 		t.Errorf("a second init: %v", err)
@@ -87,18 +90,24 @@ func TestStartsThatAreRefused(t *testing.T) {
 			}
 		}, etcdnode.ErrNewerState, "try:"},
 		"another node's directory": {func(t *testing.T, c *config.Config) { mustInit(t, *c); c.Node = "node-b" }, nil, "belongs to node-a"},
-		"no key": {func(t *testing.T, c *config.Config) {
+		"no authority": {func(t *testing.T, c *config.Config) {
 			mustInit(t, *c)
-			if err := os.Remove(KeyPath(*c)); err != nil {
+			if err := os.Remove(filepath.Join(c.DataDir, "pki", "ca.key")); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, "copy cluster.key"},
-		"a broken key": {func(t *testing.T, c *config.Config) {
+		}, nil, "ca.key is missing"},
+		"broken gossip keys": {func(t *testing.T, c *config.Config) {
 			mustInit(t, *c)
-			if err := writeKey(*c, "abc"); err != nil {
+			if err := os.WriteFile(filepath.Join(c.DataDir, "pki", "gossip.keys"), []byte("abc\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, "hexadecimal"},
+		}, nil, "gossip.keys can't be used"},
+		"another cluster's identity": {func(t *testing.T, c *config.Config) {
+			mustInit(t, *c)
+			if _, err := identity.Create("other", identityOptions(*c)); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, "is of cluster other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := testConfig(t)
@@ -120,8 +129,9 @@ func mustInit(t *testing.T, c config.Config) {
 
 func TestJoinsThatAreRefused(t *testing.T) {
 	c := testConfig(t)
-	if _, err := Join(context.Background(), c, "127.0.78.2:1", "short", "test"); err == nil || !strings.Contains(err.Error(), "hexadecimal") {
-		t.Errorf("a key that is none: %v", err)
+	if _, err := Join(context.Background(), c, "127.0.78.2:1", "dyad1.short", "test"); err == nil || !strings.Contains(err.Error(), "not a token") ||
+		strings.Contains(err.Error(), "short") {
+		t.Errorf("a token that is none: %v", err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -130,7 +140,7 @@ func TestJoinsThatAreRefused(t *testing.T) {
 	nobody := ln.Addr().String()
 	_ = ln.Close()
 	var e *api.Error
-	if _, err := Join(context.Background(), c, nobody, newKey(), "test"); !errors.As(err, &e) || e.Class != api.ClassUnavailable {
+	if _, err := Join(context.Background(), c, nobody, identity.NewToken(strings.Repeat("00", 32)).Reveal(), "test"); !errors.As(err, &e) || e.Class != api.ClassUnavailable {
 		t.Errorf("nobody there: %v", err)
 	}
 	if _, err := etcdnode.LoadState(c.DataDir); !errors.Is(err, etcdnode.ErrNotInitialised) {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"sync"
 
@@ -10,16 +11,16 @@ import (
 	"dyad/projections"
 )
 
-// remote asks the other node's API with the cluster key.
+// remote asks the other node's API, as this node.
 type remote struct {
-	self, key string
+	tls *tls.Config
 
 	mu      sync.Mutex
 	clients map[string]*api.Client // by address; there are at most two nodes
 }
 
-func newRemote(self, key string) *remote {
-	return &remote{self: self, key: key, clients: map[string]*api.Client{}}
+func newRemote(conf *tls.Config) *remote {
+	return &remote{tls: conf, clients: map[string]*api.Client{}}
 }
 
 func (r *remote) client(n eventlog.Node) (*api.Client, error) {
@@ -30,7 +31,7 @@ func (r *remote) client(n eventlog.Node) (*api.Client, error) {
 	defer r.mu.Unlock()
 	c, ok := r.clients[n.API]
 	if !ok {
-		c = api.NewClient(api.ClientOptions{Address: n.API, Key: r.key, Node: r.self})
+		c = api.NewClient(api.ClientOptions{Address: n.API, TLS: r.tls})
 		r.clients[n.API] = c
 	}
 	return c, nil

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/cluster/steward"
 	"dyad/eventlog"
@@ -46,12 +48,11 @@ type Options struct {
 
 // process is a running node, as it is put together.
 type process struct {
-	cfg    config.Config
-	opts   Options
-	file   *stateFile
-	boot   string
-	key    []byte
-	keyHex string
+	cfg  config.Config
+	opts Options
+	file *stateFile
+	boot string
+	id   *identity.Store
 
 	client  *clientv3.Client
 	log     *etcdlog.Log
@@ -95,6 +96,7 @@ func Run(ctx context.Context, c config.Config, o Options) (err error) {
 	p.wg.Go(func() { p.keepState(work) })
 	p.wg.Go(func() { p.steward.Run(work) })
 	p.wg.Go(func() { p.keepOrphans(work) })
+	p.wg.Go(func() { p.id.Keep(work) })
 	err = p.agent.Run(ctx)
 	cancel()
 	p.wg.Wait()
@@ -126,14 +128,15 @@ func (p *process) openDir(context.Context) error {
 		return fmt.Errorf("it belongs to %s, and this node is %s\n  try: node: %s in the configuration", state.Node, p.cfg.Node, state.Node)
 	}
 	p.file = &stateFile{dir: p.cfg.DataDir, state: state}
-	p.key, p.keyHex, err = readKey(p.cfg)
-	return err
+	return p.openIdentity()
 }
 
 // build makes the agent and everything it owns.
 func (p *process) build(context.Context) error {
 	var err error
-	if p.client, err = clientv3.New(etcdlog.ClientConfig(clientURL(p.cfg))); err != nil {
+	cc := etcdlog.ClientConfig(clientURL(p.cfg))
+	cc.TLS = p.id.ClientTLS()
+	if p.client, err = clientv3.New(cc); err != nil {
 		return err
 	}
 	p.later(func(context.Context) { _ = p.client.Close() })
@@ -158,9 +161,12 @@ func (p *process) build(context.Context) error {
 	// Addresses stay on the host until the sessions are closed.
 	p.later(func(ctx context.Context) { _ = bgp.Close(ctx); _ = addresses.Reset(ctx) })
 	p.speaker = bgp
-	p.remote = newRemote(p.cfg.Node, p.keyHex)
+	p.remote = newRemote(p.id.ClientTLS())
 	p.later(func(context.Context) { p.remote.close() })
-	p.witnesses = &witnesses{release: p.opts.Version}
+	p.witnesses = &witnesses{
+		release:     p.opts.Version,
+		certificate: func() (*tls.Certificate, error) { return p.id.Current(), nil },
+	}
 	p.claims.cluster = p.file.get().Cluster
 	p.later(func(context.Context) { p.useWitness(eventlog.Witness{}) })
 	p.agent = cluster.New(cluster.Parts{
@@ -168,7 +174,7 @@ func (p *process) build(context.Context) error {
 		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
 		Witness:    p.witnesses,
-		Admit:      p.admit, Readmit: p.readmit, OnState: p.onState,
+		Admit:      p.admit, Readmit: p.readmit, OnState: p.onState, Identity: &keys{p: p},
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get().Cluster, p.file.get().Mode == quorum.Solo),
 		Now:       time.Now, NewID: newID, Logger: p.opts.Log,
 	})
@@ -183,7 +189,7 @@ func (p *process) serve() etcdnode.ServeConfig {
 	s := p.file.get()
 	return etcdnode.ServeConfig{
 		Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
-		Cluster: s.Cluster, Members: s.Members, Join: s.Mode != quorum.Solo,
+		Cluster: s.Cluster, Members: s.Members, Join: s.Mode != quorum.Solo, TLS: storeTLS(identityDir(p.cfg), s.Cluster),
 	}
 }
 
@@ -249,7 +255,7 @@ func (p *process) startDetector(context.Context) error {
 	det, err := detect.New(detect.Config{
 		Node: p.cfg.Node, Addr: p.cfg.Address, Port: p.cfg.Ports.Gossip,
 		ProbeInterval: f.ProbeInterval.Std(), ProbeTimeout: f.ProbeTimeout.Std(), SuspicionMult: f.SuspicionMult,
-		SecretKey: p.key, Peers: p.file.get().Gossip, Emit: p.agent.Emit, Log: p.opts.Log, Now: time.Now,
+		Keys: p.id.GossipKeys(), Peers: p.file.get().Gossip, Emit: p.agent.Emit, Log: p.opts.Log, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -284,8 +290,9 @@ func (p *process) startAPI(context.Context) error {
 			}
 		})
 	}
-	serve("unix", func() error { return api.ServeUnix(ctx, local, h, p.opts.Log) })
-	serve("tcp", func() error { return api.ServeTCP(ctx, remote, p.keyHex, h, p.opts.Log) })
+	conf := p.id.ServerTLS(func(fingerprint string) bool { _, ok := p.token(fingerprint); return ok })
+	serve("unix", func() error { return api.ServeUnix(ctx, local, access(p.cfg.Access), h, p.opts.Log) })
+	serve("tcp", func() error { return api.ServeTCP(ctx, remote, conf, p.who, h, p.opts.Log) })
 	p.later(func(context.Context) { cancel(); wg.Wait() })
 	return nil
 }

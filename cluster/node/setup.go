@@ -12,6 +12,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/eventlog"
 )
@@ -28,22 +29,25 @@ func Init(c config.Config, version string) (etcdnode.State, error) {
 		return s, err
 	}
 	defer unlock()
-	if err := writeKey(c, newKey()); err != nil {
-		return s, fmt.Errorf("the cluster key can't be written: %w", err)
+	id := uuid.NewString()
+	if _, err := identity.Create(id, identityOptions(c)); err != nil {
+		return s, err
 	}
 	s = etcdnode.State{
-		Release: version, Cluster: uuid.NewString(), Node: c.Node, Mode: quorum.Solo,
+		Release: version, Cluster: id, Node: c.Node, Mode: quorum.Solo,
 		Members: map[string]string{c.Node: peerURL(c)},
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
 }
 
 // Join makes this node the second of the cluster that the agent at address
-// (host:port of its API) belongs to. The store of this node starts as a
-// learner when the agent does.
-func Join(ctx context.Context, c config.Config, address, key, version string) (etcdnode.State, error) {
+// (host:port of its API) belongs to, with a token of that cluster. The store of
+// this node starts as a learner when the agent does. A join that broke off may be
+// repeated with the same token.
+func Join(ctx context.Context, c config.Config, address, token, version string) (etcdnode.State, error) {
 	var s etcdnode.State
-	if _, err := ParseKey(key); err != nil {
+	t, err := identity.ParseToken(token)
+	if err != nil {
 		return s, err
 	}
 	unlock, err := prepare(c)
@@ -51,16 +55,36 @@ func Join(ctx context.Context, c config.Config, address, key, version string) (e
 		return s, err
 	}
 	defer unlock()
-	ctx, cancel := context.WithTimeout(ctx, joinBound)
-	defer cancel()
-	client := api.NewClient(api.ClientOptions{Address: address, Key: key, Node: c.Node, Timeout: joinBound})
-	defer client.Close()
-	r, err := client.Join(ctx, api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c)})
+	key, err := identity.PendingKey(identityDir(c))
+	if err != nil {
+		return s, fmt.Errorf("this node's key: %w\n  try: make %s writable, or remove it", err, identityDir(c))
+	}
+	request, err := identity.Request(key)
 	if err != nil {
 		return s, err
 	}
-	if err := writeKey(c, key); err != nil {
-		return s, fmt.Errorf("the cluster key can't be written: %w", err)
+	conf, err := identity.JoinTLS(t, time.Now())
+	if err != nil {
+		return s, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinBound)
+	defer cancel()
+	client := api.NewClient(api.ClientOptions{Address: address, TLS: conf, Timeout: joinBound})
+	defer client.Close()
+	r, err := client.Join(ctx, api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c), Request: string(request)})
+	if err != nil {
+		return s, err
+	}
+	grant := identity.Grant{Certificate: []byte(r.Certificate), CAKey: identity.NewSecret(r.CAKey)}
+	for _, k := range r.GossipKeys {
+		grant.Gossip = append(grant.Gossip, identity.NewSecret(k))
+	}
+	id, err := identity.Join(identityOptions(c), key, grant)
+	if err != nil {
+		return s, err
+	}
+	if id.CA().Fingerprint() != t.CA || id.CA().Cluster() != r.Cluster {
+		return s, identity.ErrPin
 	}
 	s = etcdnode.State{
 		Release: version, Cluster: r.Cluster, Node: c.Node, Mode: quorum.Joining,

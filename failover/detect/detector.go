@@ -71,8 +71,9 @@ type Config struct {
 	// SuspicionMult: intervals between suspicion and death.
 	ProbeInterval, ProbeTimeout time.Duration
 	SuspicionMult               int
-	// SecretKey of 16, 24 or 32 bytes encrypts and authenticates all gossip.
-	SecretKey []byte
+	// Keys of 16, 24 or 32 bytes encrypt and authenticate all gossip: the first
+	// what is sent, any what is received. None means plain gossip.
+	Keys [][]byte
 	// Peers are host:port of the other nodes; see SetPeers.
 	Peers []string
 	// Emit takes the inputs. It is called from the detector's goroutines, one
@@ -89,6 +90,7 @@ type Config struct {
 type Detector struct {
 	cfg    Config
 	ml     *memberlist.Memberlist
+	ring   *memberlist.Keyring // nil without keys
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	// Each has room for one, as only the newest report counts.
@@ -132,6 +134,13 @@ func New(cfg Config) (*Detector, error) {
 		cfg: cfg, peers: slices.Clone(cfg.Peers), lastHeard: map[string]time.Time{}, goodbye: map[string]bool{}, member: map[string]*memberlist.Node{},
 		news: make(chan []byte, 1), sure: make(chan []byte, 1), stale: make(chan struct{}, 1),
 	}
+	if len(cfg.Keys) > 0 {
+		ring, err := memberlist.NewKeyring(cfg.Keys, cfg.Keys[0])
+		if err != nil {
+			return nil, fmt.Errorf("gossip keys: %w", err)
+		}
+		d.ring = ring
+	}
 	ml, err := memberlist.Create(d.settings())
 	if err != nil {
 		return nil, fmt.Errorf("gossip on %s port %d: %w", cfg.Addr, cfg.Port, err)
@@ -170,7 +179,7 @@ func (d *Detector) settings() *memberlist.Config {
 	c.PushPullInterval = pushPullEvery
 	c.TCPTimeout = streamTimeout
 	c.DeadNodeReclaimTime = time.Millisecond // a node may come back with a new address
-	c.SecretKey = d.cfg.SecretKey
+	c.Keyring = d.ring
 	c.Delegate, c.Events, c.Ping = (*delegate)(d), (*events)(d), (*pings)(d)
 	c.LogOutput = io.Discard
 	return c

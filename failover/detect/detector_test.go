@@ -47,7 +47,7 @@ func start(t *testing.T, net *memnet.Network, name, boot string) *member {
 	}
 	d, err := New(Config{
 		Node: name, Addr: n.at.Addr(), Port: int(n.at.Port()), Transport: net.Join(n.at), Peers: []string{other.String()},
-		SecretKey: make([]byte, 32), Emit: n.emit, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Keys: [][]byte{make([]byte, 32)}, Emit: n.emit, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -385,7 +385,7 @@ func TestRealSockets(t *testing.T) {
 	inputs := make(chan failover.Input, 256)
 	open := func(name, ip string, peers ...string) *Detector {
 		d, err := New(Config{
-			Node: name, Addr: netip.MustParseAddr(ip), Port: 17946, Peers: peers, SecretKey: make([]byte, 32),
+			Node: name, Addr: netip.MustParseAddr(ip), Port: 17946, Peers: peers, Keys: [][]byte{make([]byte, 32)},
 			Emit: func(in failover.Input) {
 				if name == "a" {
 					inputs <- in

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"os"
 	"time"
@@ -46,16 +47,21 @@ type Env struct {
 	Terminal bool
 
 	Socket string // of the agent
-	Output string // table, wide, json, yaml, name
-	Watch  bool   // repeat the answer whenever it changes
-	DryRun bool   // decide, append nothing
-	Reason string // why, in the operator's words
+	// Address is host or host:port of an agent elsewhere (--agent); it goes before
+	// Socket.
+	Address       string
+	Cert, Key, CA string // files of the caller's certificate, for Address
+	Output        string // table, wide, json, yaml, name
+	Watch         bool   // repeat the answer whenever it changes
+	DryRun        bool   // decide, append nothing
+	Reason        string // why, in the operator's words
 	// Timeout bounds a question, and how long a change waits for the nodes.
 	Timeout time.Duration
 	NoWait  bool // do not wait for the nodes
 
-	client       *api.Client
-	clientSocket string
+	client   *api.Client
+	clientOf string // what the client was made from
+	tls      *tls.Config
 }
 
 // NewEnv is the process's own environment.
@@ -73,6 +79,7 @@ func (e *Env) defaults() {
 	if s := e.Getenv("DYAD_SOCKET"); s != "" {
 		e.Socket = s
 	}
+	e.Address, e.Cert, e.Key, e.CA = e.Getenv("DYAD_AGENT"), e.Getenv("DYAD_CERT"), e.Getenv("DYAD_KEY"), e.Getenv("DYAD_CA")
 }
 
 // AddGlobals puts the global flags on the root command and has them checked
@@ -87,6 +94,10 @@ func (e *Env) AddGlobals(root *cobra.Command) {
 
 func (e *Env) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&e.Socket, "socket", e.Socket, "the agent's `PATH` (DYAD_SOCKET)")
+	f.StringVar(&e.Address, "agent", e.Address, "ask the agent at `HOST[:PORT]` instead, with a certificate (DYAD_AGENT)")
+	f.StringVar(&e.Cert, "cert", e.Cert, "`FILE` of the certificate for --agent (DYAD_CERT); default: this node's, or ~/.config/dyad/client.crt")
+	f.StringVar(&e.Key, "key", e.Key, "`FILE` of its key (DYAD_KEY)")
+	f.StringVar(&e.CA, "ca", e.CA, "`FILE` of the cluster's authority (DYAD_CA)")
 	f.StringVarP(&e.Output, "output", "o", e.Output, "`FORMAT`: table, wide, json, yaml or name")
 	f.BoolVarP(&e.Watch, "watch", "w", false, "repeat the answer whenever it changes, until interrupted")
 	f.BoolVar(&e.DryRun, "dry-run", false, "show what a change would lead to, and change nothing")
@@ -109,10 +120,12 @@ func (e *Env) CheckGlobals() error {
 		return Usage("-o "+e.Output, "there is no such output format", "use one of: table, wide, json, yaml, name")
 	case e.Timeout <= 0 || e.Timeout > MaxTimeout:
 		return Usage("--timeout "+e.Timeout.String(), "a timeout is more than 0 and at most 1h", "leave it out for 15s")
+	case (e.Cert == "") != (e.Key == "") || (e.Cert == "") != (e.CA == ""):
+		return Usage("--cert", "--cert, --key and --ca are given together or not at all", "leave them out to use this node's, or those in ~/.config/dyad")
 	case len(e.Reason) > maxReason:
 		return Usage("--reason", "it is longer than 1024 bytes", "name a ticket, and put the story there")
 	}
-	return nil
+	return e.loadCertificate()
 }
 
 // Bound is ctx with the time that --timeout gives a question.

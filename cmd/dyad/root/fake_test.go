@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	"dyad/cluster/api"
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/eventlog/memlog"
@@ -32,6 +32,8 @@ type fake struct {
 	state projections.State
 	mode  string // "", late, unavailable, degraded, dead
 	ids   int
+
+	id *identity.Store // nil until serve
 }
 
 func newFake() *fake {
@@ -145,6 +147,7 @@ func (f *fake) Execute(ctx context.Context, who api.Caller, r api.Request) (api.
 	if err != nil {
 		return api.Result{}, err
 	}
+	c = projections.At(c, epochOfTests)
 	before, mode := f.now()
 	if mode == "unavailable" {
 		return api.Result{}, fmt.Errorf("%w: no quorum", eventlog.ErrUnavailable)
@@ -286,10 +289,6 @@ func (f *fake) Explain(ctx context.Context, a netip.Addr) (api.Explanation, erro
 
 func (f *fake) RecordFact(context.Context, api.Caller, api.FactRequest) error { return nil }
 
-func (f *fake) Join(context.Context, api.JoinRequest) (api.JoinResponse, error) {
-	return api.JoinResponse{}, errors.New("not in a test")
-}
-
 func (f *fake) Rejoin(context.Context, api.Caller, api.JoinRequest) (api.JoinResponse, error) {
 	return api.JoinResponse{}, errors.New("not in a test")
 }
@@ -303,18 +302,4 @@ func (f *fake) Takeover(_ context.Context, _ api.Caller, r api.TakeoverRequest) 
 
 func (f *fake) RemoveNode(_ context.Context, _ api.Caller, r api.RemoveNodeRequest) (api.RemoveNodeResult, error) {
 	return api.RemoveNodeResult{Node: r.Node, Epoch: 2, DryRun: r.DryRun}, nil
-}
-
-// serve runs the fake on a socket until stop is called.
-func (f *fake) serve(path string) (stop func(), err error) {
-	ln, err := api.ListenUnix(path)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_ = api.ServeUnix(ctx, ln, api.NewHandler(f, api.HandlerOptions{}), slog.New(slog.DiscardHandler)) // the stories see what fails
-	})
-	return func() { cancel(); wg.Wait() }, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"dyad/cmd/dyad/announcement"
 	"dyad/cmd/dyad/apply"
+	"dyad/cmd/dyad/cert"
 	"dyad/cmd/dyad/cli"
 	"dyad/cmd/dyad/explain"
 	"dyad/cmd/dyad/hcs"
@@ -17,6 +18,7 @@ import (
 	"dyad/cmd/dyad/service"
 	"dyad/cmd/dyad/status"
 	"dyad/cmd/dyad/takeover"
+	"dyad/cmd/dyad/token"
 	"dyad/cmd/dyad/vswitch"
 	"dyad/cmd/dyad/witness"
 )
@@ -26,6 +28,6 @@ func operators(env *cli.Env) []*cobra.Command {
 	return slices.Concat(
 		status.Commands(env), vswitch.Commands(env), peer.Commands(env), pool.Commands(env), service.Commands(env),
 		announcement.Commands(env), node.Commands(env), logcmd.Commands(env), explain.Commands(env), apply.Commands(env),
-		hcs.Commands(env), takeover.Commands(env), witness.Commands(env), []*cobra.Command{version(env), completion(env)},
+		token.Commands(env), cert.Commands(env), hcs.Commands(env), takeover.Commands(env), witness.Commands(env), []*cobra.Command{version(env), completion(env)},
 	)
 }

@@ -41,7 +41,7 @@ func TestStories(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			f := newFake()
 			socket := filepath.Join(env.WorkDir, "a.sock")
-			stop, err := f.serve(socket)
+			address, stop, err := f.serve(socket, filepath.Join(env.WorkDir, "data"))
 			if err != nil {
 				return err
 			}
@@ -49,6 +49,9 @@ func TestStories(t *testing.T) {
 			env.Values["agent"] = r
 			env.Defer(func() { r.stop() })
 			env.Setenv("DYAD_SOCKET", socket)
+			env.Setenv("AGENT", address)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("DYAD_DATA_DIR", filepath.Join(env.WorkDir, "nowhere"))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

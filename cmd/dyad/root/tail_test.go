@@ -22,7 +22,7 @@ import (
 func TestTailFollowsTheLog(t *testing.T) {
 	f := newFake()
 	socket := filepath.Join(t.TempDir(), "a.sock")
-	stop, err := f.serve(socket)
+	_, stop, err := f.serve(socket, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,9 +3,8 @@ package setup
 
 import (
 	"fmt"
-	"net"
+	"io"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,8 +33,8 @@ func initCommand(env *cli.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make this node the first of a new cluster",
-		Long: `init prepares the data directory of this node: its identity, and the cluster key
-that admits the second node. It changes nothing outside that directory, and
+		Long: `init prepares the data directory of this node: its identity, with the
+cluster's certificate authority. It changes nothing outside that directory, and
 refuses one that is in use.`,
 		Example: "  dyad init\n  dyad init --config ./dyad.yaml",
 		Args:    cli.Args(0, 0),
@@ -48,8 +47,8 @@ refuses one that is in use.`,
 			if err != nil {
 				return err
 			}
-			return show(env, c, s, "dyad agent, or systemctl start dyad; then on the other node: dyad join "+
-				c.Address.String()+" --key-file FILE, with a copy of "+node.KeyPath(c))
+			return show(env, c, s, "dyad agent, or systemctl start dyad; then dyad token create, and on the other node: dyad join "+
+				c.Address.String()+" --token TOKEN")
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", config.DefaultPath, "configuration file")
@@ -57,34 +56,28 @@ refuses one that is in use.`,
 }
 
 func join(env *cli.Env) *cobra.Command {
-	var file, keyFile string
+	var file, token, tokenFile string
 	cmd := &cobra.Command{
 		Use:   "join ADDRESS",
 		Short: "Make this node the second of a cluster",
 		Long: `join asks the agent at ADDRESS to admit this node, and prepares its data
 directory. ADDRESS is the other node's cluster address, with :PORT if its API is
-not at this node's own API port. The key is cluster.key from the other node's
-data directory. Start the agent afterwards: its store learns the log and becomes
-a voter by itself.`,
-		Example: "  dyad join 192.168.0.1 --key-file ./cluster.key",
+not at this node's own API port. The token is what dyad token create printed
+there; --token-file or DYAD_TOKEN keep it out of the list of processes. If the
+join breaks off, repeat it with the same token. Start the agent afterwards: its
+store learns the log and becomes a voter by itself.`,
+		Example: "  dyad join 192.168.0.1 --token-file ./token\n  dyad join 192.168.0.1 --token TOKEN",
 		Args:    cli.Args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(env, "join", file)
 			if err != nil {
 				return err
 			}
-			if keyFile == "" {
-				return cli.Usage("join", "the cluster key is needed", "dyad join "+args[0]+" --key-file FILE, with cluster.key from the other node")
-			}
-			key, err := os.ReadFile(keyFile)
+			word, err := tokenFrom(env, token, tokenFile, args[0])
 			if err != nil {
-				return cli.Usage("join", err.Error(), "copy cluster.key from the other node's data directory")
+				return err
 			}
-			address := args[0]
-			if _, _, err := net.SplitHostPort(address); err != nil {
-				address = net.JoinHostPort(strings.Trim(address, "[]"), strconv.Itoa(c.Ports.API))
-			}
-			s, err := node.Join(cmd.Context(), c, address, strings.TrimSpace(string(key)), cli.Version)
+			s, err := node.Join(cmd.Context(), c, cli.WithPort(args[0], c.Ports.API), word, cli.Version)
 			if err != nil {
 				return err
 			}
@@ -92,8 +85,37 @@ a voter by itself.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", config.DefaultPath, "configuration file")
-	cmd.Flags().StringVar(&keyFile, "key-file", "", "the cluster key")
+	cmd.Flags().StringVar(&token, "token", "", "the `TOKEN` (DYAD_TOKEN)")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "read the token from `FILE`; - is standard input")
 	return cmd
+}
+
+// maxToken bounds what is read as a token, in bytes.
+const maxToken = 4096
+
+// tokenFrom finds the token: in the flag, the file, or the environment.
+func tokenFrom(env *cli.Env, token, file, address string) (string, error) {
+	switch {
+	case token != "" && file != "":
+		return "", cli.Usage("join", "--token and --token-file exclude each other", "leave one out")
+	case token != "":
+		return token, nil
+	case file == "" && env.Getenv("DYAD_TOKEN") != "":
+		return env.Getenv("DYAD_TOKEN"), nil
+	case file == "":
+		return "", cli.Usage("join", "a token is needed", "dyad token create on the other node, then dyad join "+address+" --token TOKEN")
+	}
+	in := env.In
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", cli.Usage("join", err.Error(), "dyad token create --out FILE on the other node, and copy the file")
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxToken))
+	return strings.TrimSpace(string(b)), err
 }
 
 func show(env *cli.Env, c config.Config, s etcdnode.State, next string) error {

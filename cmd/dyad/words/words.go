@@ -94,6 +94,13 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeNodeFenced:      of(fenced),
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
+
+	eventlog.TypeTokenCreated:      of(tokenCreated),
+	eventlog.TypeTokenUsed:         of(tokenUsed),
+	eventlog.TypeTokenRevoked:      of(tokenRevoked),
+	eventlog.TypeAccessDenied:      of(accessDenied),
+	eventlog.TypeCertificateIssued: of(certificateIssued),
+	eventlog.TypeGossipKeyRotated:  of(gossipRotated),
 }
 
 func removed(noun string) func(eventlog.Draft) string {
