@@ -203,38 +203,39 @@ func TestNothingIsAnsweredBeforeItIsOnDisk(t *testing.T) {
 	}
 	disk := &slowDisk{durable: s.f, syncing: make(chan struct{}), let: make(chan error)}
 	s.f = disk // the writer waits
-	answers := make(chan error, 2)
-	swap := func(to quorum.Claim) {
-		_, err := s.Swap(t.Context(), "ca", to.Holder, pair, to, now)
-		answers <- err
+	swap := func(from, to quorum.Claim) chan error {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := s.Swap(t.Context(), "ca", to.Holder, from, to, now)
+			answer <- err
+		}()
+		return answer
 	}
-	go swap(sole)
+	first := swap(pair, sole)
 	<-disk.syncing
-	go swap(registertest.Sole("c1", 2, "node-b"))
+	second := swap(pair, registertest.Sole("c1", 2, "node-b"))
 	if r, err := s.Get("c1", "ca"); err != nil || r.Claim != pair {
 		t.Errorf("read before it is on disk: %+v, %v", r, err)
 	}
 	select {
-	case err := <-answers:
+	case err := <-first:
 		t.Errorf("answered before it is on disk: %v", err)
+	case err := <-second:
+		t.Errorf("told no before the yes is on disk: %v", err)
 	default:
 	}
 	disk.let <- nil
-	if err := <-answers; err != nil {
+	if err := <-first; err != nil {
 		t.Error(err)
 	}
-	if err := <-answers; !errors.Is(err, quorum.ErrMoved) {
+	if err := <-second; !errors.Is(err, quorum.ErrMoved) {
 		t.Errorf("the second: %v", err)
 	}
 	// A sync that fails leaves the outcome open.
-	back := registertest.Pair("c1", 3)
-	go func() {
-		_, err := s.Swap(t.Context(), "ca", "node-a", sole, back, now)
-		answers <- err
-	}()
+	third := swap(sole, registertest.Pair("c1", 3))
 	<-disk.syncing
 	disk.let <- errors.New("input/output error")
-	if err := <-answers; !errors.Is(err, quorum.ErrUnavailable) {
+	if err := <-third; !errors.Is(err, quorum.ErrUnavailable) {
 		t.Errorf("after a failed sync: %v", err)
 	}
 	if r, err := s.Get("c1", "ca"); err != nil || r.Claim != sole {
