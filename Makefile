@@ -68,9 +68,10 @@ fuzz: ## fuzz every decoder, FUZZTIME=30s each
 	    echo "$$f $$n"; $(GO) test $$f -run '^$$' -fuzz "^$$n$$" -fuzztime $(or $(FUZZTIME),30s); done; done
 
 .PHONY: install
-install: build ## install the binary, the completion and the systemd unit below PREFIX
+install: build ## install the binary, the completion and the systemd units below PREFIX
 	install -D -m 0755 bin/dyad $(DESTDIR)$(PREFIX)/bin/dyad
 	install -D -m 0644 docs/systemd/dyad.service $(DESTDIR)/etc/systemd/system/dyad.service
+	install -D -m 0644 docs/systemd/dyad-witness.service $(DESTDIR)/etc/systemd/system/dyad-witness.service
 	mkdir -p $(DESTDIR)/etc/bash_completion.d
 	bin/dyad completion bash > $(DESTDIR)/etc/bash_completion.d/dyad
 

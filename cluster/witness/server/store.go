@@ -55,9 +55,16 @@ type Store struct {
 	held map[string]Record
 
 	// The writer's own.
-	f    *os.File
+	f    durable
 	size int64 // of the file
 	live int64 // what a file without history would be, nearly
+}
+
+// durable is what the store asks of its file.
+type durable interface {
+	Write(b []byte) (int, error)
+	Sync() error
+	Close() error
 }
 
 // op is one change and where its answer goes.

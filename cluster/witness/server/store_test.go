@@ -178,6 +178,72 @@ func TestADiskThatRefuses(t *testing.T) {
 	_ = s.Close() // its file is closed already
 }
 
+// slowDisk is a file whose Sync waits until it is let go.
+type slowDisk struct {
+	durable
+	syncing chan struct{}
+	let     chan error
+}
+
+func (d *slowDisk) Sync() error {
+	d.syncing <- struct{}{}
+	if err := <-d.let; err != nil {
+		return err
+	}
+	return d.durable.Sync()
+}
+
+// Nobody is told anything, and nobody reads it, before it is on disk; also not a
+// no that depends on it.
+func TestNothingIsAnsweredBeforeItIsOnDisk(t *testing.T) {
+	s := open(t, t.TempDir(), 0)
+	pair, sole := registertest.Pair("c1", 1), registertest.Sole("c1", 2, "node-a")
+	if _, err := s.Create(t.Context(), "ca", "node-a", pair, now); err != nil {
+		t.Fatal(err)
+	}
+	disk := &slowDisk{durable: s.f, syncing: make(chan struct{}), let: make(chan error)}
+	s.f = disk // the writer waits
+	swap := func(from, to quorum.Claim) chan error {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := s.Swap(t.Context(), "ca", to.Holder, from, to, now)
+			answer <- err
+		}()
+		return answer
+	}
+	first := swap(pair, sole)
+	<-disk.syncing
+	second := swap(pair, registertest.Sole("c1", 2, "node-b"))
+	if r, err := s.Get("c1", "ca"); err != nil || r.Claim != pair {
+		t.Errorf("read before it is on disk: %+v, %v", r, err)
+	}
+	select {
+	case err := <-first:
+		t.Errorf("answered before it is on disk: %v", err)
+	case err := <-second:
+		t.Errorf("told no before the yes is on disk: %v", err)
+	default:
+	}
+	disk.let <- nil
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if err := <-second; !errors.Is(err, quorum.ErrMoved) {
+		t.Errorf("the second: %v", err)
+	}
+	// A sync that fails leaves the outcome open.
+	third := swap(sole, registertest.Pair("c1", 3))
+	<-disk.syncing
+	disk.let <- errors.New("input/output error")
+	if err := <-third; !errors.Is(err, quorum.ErrUnavailable) {
+		t.Errorf("after a failed sync: %v", err)
+	}
+	if r, err := s.Get("c1", "ca"); err != nil || r.Claim != sole {
+		t.Errorf("%+v, %v", r, err)
+	}
+	closed(t, s)
+}
+
 // BenchmarkFiveThousandClusters prints what a cluster costs.
 func BenchmarkFiveThousandClusters(b *testing.B) {
 	const clusters = 5000
