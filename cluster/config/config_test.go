@@ -50,6 +50,7 @@ func TestBadConfigurations(t *testing.T) {
 		"interval":       {strings.Replace(good, "failbackDelay: 3s", "probeInterval: 1ms", 1), "probeInterval"},
 		"not a duration": {strings.Replace(good, "3s", "soon", 1), "soon"},
 		"IPv6 alone":     {"node: a\naddress: 2001:db8::1\n", "routerID"},
+		"role":           {good + "access: {groups: {noc: boss}}\n", "access.groups: noc"},
 		"level":          {good + "log: {level: loud}\n", "log.level"},
 		"switch twice":   {good + "", ""},
 		"too large":      {good + "# " + strings.Repeat("x", MaxFile), "larger"},

@@ -33,7 +33,7 @@ func at(now time.Time) func() time.Time { return func() time.Time { return now }
 
 // shake does a handshake over a pipe, and one byte each way so that a refusal of
 // the client's certificate arrives.
-func shake(t *testing.T, server, client *tls.Config) (atServer, atClient error, seen tls.ConnectionState) {
+func shake(t *testing.T, server, client *tls.Config) (seen tls.ConnectionState, atServer, atClient error) {
 	t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()
@@ -55,7 +55,8 @@ func shake(t *testing.T, server, client *tls.Config) (atServer, atClient error, 
 		_, atClient = c.Read(make([]byte, 1))
 	}
 	_ = b.Close() // the server's handshake ends
-	return <-done, atClient, seen
+	atServer = <-done
+	return seen, atServer, atClient
 }
 
 func TestNodesOfAClusterKnowEachOther(t *testing.T) {
@@ -74,7 +75,7 @@ func TestNodesOfAClusterKnowEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pair := range [][2]*Store{{a, b}, {b, a}} {
-		serr, cerr, seen := shake(t, pair[0].ServerTLS(nil), pair[1].ClientTLS())
+		seen, serr, cerr := shake(t, pair[0].ServerTLS(nil), pair[1].ClientTLS())
 		if serr != nil || cerr != nil {
 			t.Errorf("server %v, client %v", serr, cerr)
 		}
@@ -163,7 +164,7 @@ func TestWhoIsNotLetIn(t *testing.T) {
 		"the authority itself":       plain(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{s.ca.Cert.Raw}, PrivateKey: s.ca.key}}}),
 		"a certificate, another key": plain(&tls.Config{Certificates: []tls.Certificate{{Certificate: s.Current().Certificate, PrivateKey: must(NewKey())}}}),
 	} {
-		if serr, cerr, _ := shake(t, server, conf); serr == nil || cerr == nil {
+		if _, serr, cerr := shake(t, server, conf); serr == nil || cerr == nil {
 			t.Errorf("%s: server %v, client %v", name, serr, cerr)
 		}
 	}
@@ -172,11 +173,11 @@ func TestWhoIsNotLetIn(t *testing.T) {
 		"a user of an hour ago": signed(now.Add(-59*time.Minute), ""),
 		"a clock that is ahead": signed(now.Add(Skew-time.Minute), ""),
 	} {
-		if serr, cerr, _ := shake(t, server, conf); serr != nil || cerr != nil {
+		if _, serr, cerr := shake(t, server, conf); serr != nil || cerr != nil {
 			t.Errorf("%s: server %v, client %v", name, serr, cerr)
 		}
 	}
-	if serr, _, _ := shake(t, s.ServerTLS(nil), joinConf(token)); serr == nil {
+	if _, serr, _ := shake(t, s.ServerTLS(nil), joinConf(token)); serr == nil {
 		t.Error("a token is let in where none is asked for")
 	}
 }
@@ -216,12 +217,12 @@ func TestWhichServersAreTrusted(t *testing.T) {
 		"a foreign node": {foreign.Current(), s.ClientTLS()}, "a user": {user, s.ClientTLS()}, "an expired node": {s.Current(), late.ClientTLS()},
 		"a foreign node, by token": {foreign.Current(), join}, "our authority, a foreign node": {mixed, join}, "a user, by token": {user, join},
 	} {
-		_, cerr, _ := shake(t, serverWith(x.cert), x.conf)
+		_, _, cerr := shake(t, serverWith(x.cert), x.conf)
 		if v, ok := cerr.(*VerifyError); !ok || !v.Untrusted() {
 			t.Errorf("%s: %v", name, cerr)
 		}
 	}
-	if _, cerr, _ := shake(t, serverWith(s.Current()), join); cerr != nil {
+	if _, _, cerr := shake(t, serverWith(s.Current()), join); cerr != nil {
 		t.Errorf("the cluster of the token: %v", cerr)
 	}
 }
