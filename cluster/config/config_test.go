@@ -56,6 +56,7 @@ func TestBadConfigurations(t *testing.T) {
 		"no fence":       {good + "takeover: {authority: fence}\n", "takeover.fence.command"},
 		"fence path":     {good + "takeover: {fence: {command: [fence-bmc]}}\n", "absolute"},
 		"fence timeout":  {good + "takeover: {fence: {command: [/bin/true], timeout: 10m}}\n", "takeover.fence.timeout"},
+		"role":           {good + "access: {groups: {noc: boss}}\n", "access.groups: noc"},
 		"level":          {good + "log: {level: loud}\n", "log.level"},
 		"switch twice":   {good + "", ""},
 		"too large":      {good + "# " + strings.Repeat("x", MaxFile), "larger"},

@@ -65,7 +65,7 @@ func (i Identity) check() error {
 	case i.Kind != Node && i.Kind != User:
 		return fmt.Errorf("%q is neither node nor user", i.Kind)
 	case !word(i.Name):
-		return fmt.Errorf("the name %q has other characters than letters, digits and - _ .", i.Name)
+		return fmt.Errorf("the name %q has characters other than letters, digits, dots, - and _", i.Name)
 	case i.Kind == Node && i.Role != "", i.Kind == User && !word(i.Role):
 		return fmt.Errorf("a %s with the role %q makes no sense", i.Kind, i.Role)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // renewRetry is the pause after a renewal failed.
-const renewRetry = time.Minute
+const renewRetry = 10 * time.Minute
 
 // maxSleep bounds how long the keeper trusts its timer: a clock that was set
 // shows within it.

@@ -6,15 +6,24 @@ import (
 	"log/slog"
 )
 
-// Secret is something that is never shown: printing and logging it give a mark
-// in its place, JSON refuses it. Whoever needs it asks for it by name.
-type Secret struct{ b []byte }
+// Secret is something that is never shown: printing, logging and encoding it give
+// a mark in its place. Whoever needs it asks for it by name.
+type Secret struct {
+	// A function, because fmt calls no method of a field that is not exported,
+	// and would print bytes.
+	reveal func() []byte
+}
 
 // NewSecret wraps b, which must not be written to afterwards.
-func NewSecret(b []byte) Secret { return Secret{b} }
+func NewSecret(b []byte) Secret { return Secret{func() []byte { return b }} }
 
 // Reveal is the secret itself.
-func (s Secret) Reveal() []byte { return s.b }
+func (s Secret) Reveal() []byte {
+	if s.reveal == nil {
+		return nil
+	}
+	return s.reveal()
+}
 
 // redacted stands wherever a secret would.
 const redacted = "(secret)"

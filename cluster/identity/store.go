@@ -189,6 +189,9 @@ func broken(path string, err error) error {
 
 func (s *Store) now() time.Time { return s.o.now() }
 
+// Dir is where the identity lies.
+func (s *Store) Dir() Dir { return s.o.Dir }
+
 // CA is the cluster's authority.
 func (s *Store) CA() *Authority { return s.ca }
 
