@@ -173,3 +173,23 @@ func (n *node) startEpoch(ctx context.Context, epoch eventlog.Epoch, mode string
 		return fmt.Errorf("%s: start epoch %d: %w", n.name, epoch, err)
 	}
 }
+
+// hashOf asks the node's log for the hash of an event.
+func (n *node) hashOf(ctx context.Context) func(eventlog.Seq) (string, bool, error) {
+	return func(seq eventlog.Seq) (string, bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, stepBound)
+		defer cancel()
+		for {
+			run, err := n.logs[0].Read(ctx, seq-1, 1)
+			switch {
+			case errors.Is(err, eventlog.ErrUnavailable) && ctx.Err() == nil:
+				// An append beside it was faster: it looks as if this read were
+				// behind.
+			case err != nil || len(run) == 0:
+				return "", false, err
+			default:
+				return run[0].Hash, true, nil
+			}
+		}
+	}
+}

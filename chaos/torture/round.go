@@ -279,14 +279,7 @@ func (p *pair) comeBack(ctx context.Context, survivor, dead int, plan plan) erro
 	if err != nil {
 		return err
 	}
-	known := func(seq eventlog.Seq) (string, bool, error) {
-		run, err := s.logs[0].Read(ctx, seq-1, 1)
-		if err != nil || len(run) == 0 {
-			return "", false, err
-		}
-		return run[0].Hash, true, nil
-	}
-	orphans, err := etcdnode.ReadOrphans(path, etcdlog.DefaultPrefix, known)
+	orphans, err := etcdnode.ReadOrphans(path, etcdlog.DefaultPrefix, s.hashOf(ctx))
 	if err != nil {
 		return err
 	}

@@ -70,12 +70,16 @@ type ServeConfig struct {
 // watch open delays that by up to 7 s; the child process (see [ChildMain])
 // does not wait for it.
 func Serve(ctx context.Context, c ServeConfig) error {
-	return serve(ctx, c, func() {}, func() {})
+	for {
+		if err := serve(ctx, c, func() {}, func(error) {}); !errors.Is(err, errStartAgain) {
+			return err
+		}
+	}
 }
 
-// serve calls ready when the member answers, and stopped when, after ctx ended,
-// nothing more will be written.
-func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
+// serve calls ready when the member answers, and stopped when nothing more will
+// be written: nil after ctx ended, or errStartAgain.
+func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)) error {
 	cfg, err := c.embed()
 	if err != nil {
 		return err
@@ -87,12 +91,14 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 	if err != nil {
 		return err
 	}
+	fresh := c.empty()
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("start the store: %w", err)
 	}
 	defer e.Close()
 	answering := e.Server.ReadyNotify()
+	deaf := newcomer{name: c.Name, fresh: fresh}
 	elect := time.NewTicker(hurryEvery)
 	defer elect.Stop()
 	for {
@@ -100,6 +106,11 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 		case <-elect.C:
 			if err := hurry(ctx, e.Server); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("elect the store's only voter: %w", err)
+			}
+			if deaf.stuck(e.Server, time.Now()) {
+				e.Server.HardStop()
+				stopped(errStartAgain)
+				return errStartAgain
 			}
 		case <-answering:
 			answering = nil // closed for ever
@@ -118,7 +129,7 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 			// Without a peer there is nobody to hand over to; that's no error.
 			_ = e.Server.TryTransferLeadershipOnShutdown()
 			e.Server.HardStop()
-			stopped()
+			stopped(nil)
 			return nil
 		}
 	}
