@@ -258,4 +258,3 @@ func Kinds() []string {
 	}
 	return out
 }
-

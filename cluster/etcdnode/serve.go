@@ -85,13 +85,16 @@ func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)
 		return err
 	}
 	forces, err := c.forces()
-	if err == nil && forces {
+	fresh := c.empty()
+	switch {
+	case err == nil && forces:
 		err = force(cfg)
+	case err == nil && !fresh && !c.comparable(ctx):
+		err = corruptionCheck(cfg, false)
 	}
 	if err != nil {
 		return err
 	}
-	fresh := c.empty()
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return fmt.Errorf("start the store: %w", err)
@@ -215,14 +218,16 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	return e, corruptionCheck(e, true)
 }
 
-// corruptionCheck switches etcd's comparison with the other members, before it
-// starts.
+// corruptionCheck switches etcd's comparison with the other members before it
+// serves. The one at each compaction is always on.
 func corruptionCheck(e *embed.Config, on bool) error {
 	gate, ok := e.ServerFeatureGate.(featuregate.MutableFeatureGate)
 	if !ok {
 		return errors.New("store: this etcd has no switch for its corruption check")
 	}
-	if err := gate.SetFromMap(map[string]bool{string(features.InitialCorruptCheck): on}); err != nil {
+	if err := gate.SetFromMap(map[string]bool{
+		string(features.InitialCorruptCheck): on, string(features.CompactHashCheck): true,
+	}); err != nil {
 		return fmt.Errorf("store: switch the corruption check to %v: %w", on, err)
 	}
 	return nil
