@@ -19,8 +19,6 @@ import (
 
 // Settings of the stores under torture.
 const (
-	heartbeat = 50 * time.Millisecond
-	election  = 500 * time.Millisecond
 	// callTimeout bounds one append. It is above an election, as in the agent.
 	callTimeout = 2 * time.Second
 	// handles is how many clients append at each node at the same time. An
@@ -60,7 +58,7 @@ func newNode(ctx context.Context, o Options, name, dir string) (*node, error) {
 	}
 	n.cfg = etcdnode.ServeConfig{
 		Name: name, Dir: filepath.Join(n.dir, "store"), PeerURL: peer, ClientURL: own, Cluster: "torture",
-		Members: map[string]string{name: peer}, Heartbeat: heartbeat, Election: election,
+		Members: map[string]string{name: peer}, Heartbeat: o.Heartbeat, Election: o.Election,
 	}
 	if n.client, err = clientv3.New(etcdlog.ClientConfig(own)); err != nil {
 		return nil, err

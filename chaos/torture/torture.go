@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"dyad/cluster/etcdnode"
 )
 
 // Defaults of Options.
@@ -37,6 +39,9 @@ type Options struct {
 	Writers int
 	Load    time.Duration
 	Fresh   int
+	// Heartbeat and Election are raft's timers; default: half the agent's, to
+	// play more rounds.
+	Heartbeat, Election time.Duration
 	// NoKeepTail leaves out what makes a takeover safe. Run must then fail.
 	NoKeepTail bool
 	// Only, if not empty, is the one kind of round that is played.
@@ -55,6 +60,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Fresh == 0 {
 		o.Fresh = DefaultFresh
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat, o.Election = etcdnode.DefaultHeartbeat/2, etcdnode.DefaultElection/2
 	}
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
