@@ -18,24 +18,33 @@ import (
 // probeBound is how long another member may take to say anything at all.
 const probeBound = 150 * time.Millisecond
 
-// comparable tells whether a member is there to compare this one's data with.
+// comparable tells whether every other member is there to compare this one's
+// data with.
 //
 // etcd compares before it serves its own members' port. Of two members that
-// start together each waits for the other, for 5 s and two elections, and one
-// whose peer is silent waits as long for nothing. So it compares only if a peer
-// serves now. Otherwise the comparison at every compaction remains, and every
-// reader of the log checks the chain.
+// start together each waits for the other, for 5 s and two elections; one whose
+// peer is silent waits as long for nothing; and so does one that catches up
+// with a log in which it still is the member it was before it was wiped, and
+// asks itself. So it compares only with members that serve now. Otherwise the
+// comparison at every compaction remains, and every reader of the log checks
+// the chain.
 func (c ServeConfig) comparable(ctx context.Context) bool {
-	peers, err := membersOnDisk(c.Dir)
+	known, err := membersOnDisk(c.Dir)
 	if err != nil {
 		return true // what can't be read here, etcd will complain about
 	}
-	for _, u := range peers {
-		if u != c.PeerURL && serves(ctx, u) {
-			return true
+	own, others := 0, 0
+	for _, u := range known {
+		switch {
+		case u == c.PeerURL:
+			own++
+		case serves(ctx, u):
+			others++
+		default:
+			return false
 		}
 	}
-	return false
+	return own <= 1 && others > 0
 }
 
 // membersOnDisk reads the URLs of the members that the stopped store in dir
