@@ -7,6 +7,8 @@ GO      ?= go
 # Empty: FRR for root, the embedded router for anybody else.
 ROUTER  ?=
 ONLY    ?= .
+ROUNDS  ?= 1000
+SEED    ?=
 PREFIX  ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X dyad/cmd/dyad/cli.Version=$(VERSION)
@@ -22,7 +24,7 @@ FAST := ./eventlog ./eventlog/memlog ./projections/... ./failover/... ./speaker 
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo; echo "  Options: ROUTER=frr|bird|gobgp (demo, lab), ONLY=regexp (bench), PREFIX=DIR (install)."
+	@echo; echo "  Options: ROUTER=frr|bird|gobgp (demo, lab), ONLY=regexp (bench, torture), ROUNDS=n and SEED=n (torture), PREFIX=DIR (install)."
 
 .PHONY: build
 build: ## build bin/dyad, static and stamped with the version
@@ -53,6 +55,11 @@ lab: build ## bring a lab up and leave it running (bin/dyad lab down removes it)
 bench: build ## measure, and compare with the targets; writes build/bench/results.json
 	@bin/dyad lab deps --router frr
 	@$(GO) run ./cmd/dyadbench -only '$(ONLY)' -dyad bin/dyad -out build/bench/results.json
+
+.PHONY: torture
+torture: ## kill a real pair under load, ROUNDS=1000 times, and lose nothing (ONLY=log)
+	@$(GO) build -o bin/dyadtorture ./cmd/dyadtorture
+	@bin/dyadtorture -only '$(ONLY)' -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED))
 
 .PHONY: lint
 lint: ## gofumpt, vet, staticcheck, and the house rules

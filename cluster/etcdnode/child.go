@@ -18,6 +18,8 @@ const (
 	maxConfigBytes = 64 << 10
 	// readyLine is what the child prints when it answers.
 	readyLine = "ready"
+	// againLine is what it prints before it ends to be started again at once.
+	againLine = "again"
 )
 
 // ErrOrphaned: the agent that started the child is gone.
@@ -53,9 +55,9 @@ func ChildMain(ctx context.Context, args []string, stdin io.Reader) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	ended := make(chan error, 1)
-	stopped := make(chan struct{})
+	stopped := make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, c, func() { fmt.Println(readyLine) }, func() { close(stopped) })
+		ended <- serve(ctx, c, func() { fmt.Println(readyLine) }, func(err error) { stopped <- err })
 	}()
 	orphaned := make(chan struct{})
 	go func() {
@@ -65,8 +67,11 @@ func ChildMain(ctx context.Context, args []string, stdin io.Reader) error {
 	select {
 	case err := <-ended:
 		return err
-	case <-stopped:
-		return nil
+	case err := <-stopped:
+		if err != nil {
+			fmt.Println(againLine)
+		}
+		return err
 	case <-orphaned:
 		return ErrOrphaned
 	}

@@ -40,12 +40,18 @@ func (c ServeConfig) forces() (bool, error) {
 	if c.Force == 0 {
 		return false, nil
 	}
-	if _, err := os.Stat(datadir.ToWALDir(c.Dir)); errors.Is(err, fs.ErrNotExist) {
+	if c.empty() {
 		// Forcing would begin a new, empty log.
 		return false, fmt.Errorf("start the store as a new one of one: %w: %s; try: dyad join, if the other node has the log", ErrNoStore, c.Dir)
 	}
 	last, err := forced(c.Dir)
 	return err == nil && last < c.Force, err
+}
+
+// empty tells whether the directory holds no store yet.
+func (c ServeConfig) empty() bool {
+	_, err := os.Stat(datadir.ToWALDir(c.Dir))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // forced is the epoch of the last forced start of the store in dir; 0 for none.

@@ -23,6 +23,7 @@ type child struct {
 	stdout, stderr io.ReadCloser
 
 	answered bool // it said that it is ready
+	again    bool // it said that it wants to be started again
 
 	words        string    // its last words: a panic's first line, or its last plain line
 	panicked     bool      // words are a panic's
@@ -57,6 +58,7 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 				c.answered = true
 				ready()
 			}
+			c.again = c.again || line == againLine
 		})
 	})
 	wg.Go(func() {

@@ -73,19 +73,27 @@ type ServeConfig struct {
 // watch open delays that by up to 7 s; the child process (see [ChildMain])
 // does not wait for it.
 func Serve(ctx context.Context, c ServeConfig) error {
-	return serve(ctx, c, func() {}, func() {})
+	for {
+		if err := serve(ctx, c, func() {}, func(error) {}); !errors.Is(err, errStartAgain) {
+			return err
+		}
+	}
 }
 
-// serve calls ready when the member answers, and stopped when, after ctx ended,
-// nothing more will be written.
-func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
+// serve calls ready when the member answers, and stopped when nothing more will
+// be written: nil after ctx ended, or errStartAgain.
+func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)) error {
 	cfg, err := c.embed()
 	if err != nil {
 		return err
 	}
 	forces, err := c.forces()
-	if err == nil && forces {
+	fresh := c.empty()
+	switch {
+	case err == nil && forces:
 		err = force(cfg)
+	case err == nil && !fresh && !c.comparable(ctx):
+		err = corruptionCheck(cfg, false)
 	}
 	if err != nil {
 		return err
@@ -96,6 +104,7 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 	}
 	defer e.Close()
 	answering := e.Server.ReadyNotify()
+	deaf := newcomer{name: c.Name, fresh: fresh}
 	elect := time.NewTicker(hurryEvery)
 	defer elect.Stop()
 	for {
@@ -103,6 +112,11 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 		case <-elect.C:
 			if err := hurry(ctx, e.Server); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("elect the store's only voter: %w", err)
+			}
+			if deaf.stuck(e.Server, time.Now()) {
+				e.Server.HardStop()
+				stopped(errStartAgain)
+				return errStartAgain
 			}
 		case <-answering:
 			answering = nil // closed for ever
@@ -121,7 +135,7 @@ func serve(ctx context.Context, c ServeConfig, ready, stopped func()) error {
 			// Without a peer there is nobody to hand over to; that's no error.
 			_ = e.Server.TryTransferLeadershipOnShutdown()
 			e.Server.HardStop()
-			stopped()
+			stopped(nil)
 			return nil
 		}
 	}
@@ -208,14 +222,16 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	return e, corruptionCheck(e, true)
 }
 
-// corruptionCheck switches etcd's comparison with the other members, before it
-// starts.
+// corruptionCheck switches etcd's comparison with the other members before it
+// serves. The one at each compaction is always on.
 func corruptionCheck(e *embed.Config, on bool) error {
 	gate, ok := e.ServerFeatureGate.(featuregate.MutableFeatureGate)
 	if !ok {
 		return errors.New("store: this etcd has no switch for its corruption check")
 	}
-	if err := gate.SetFromMap(map[string]bool{string(features.InitialCorruptCheck): on}); err != nil {
+	if err := gate.SetFromMap(map[string]bool{
+		string(features.InitialCorruptCheck): on, string(features.CompactHashCheck): true,
+	}); err != nil {
 		return fmt.Errorf("store: switch the corruption check to %v: %w", on, err)
 	}
 	return nil

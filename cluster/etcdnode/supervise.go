@@ -168,6 +168,10 @@ func (s *Supervisor) once(o *order, c *child, err error, pause time.Duration) (s
 		s.tell(false, whyHalted)
 		return false
 	}
+	if c != nil && c.again && !c.answered {
+		s.cfg.Log.Info("the store is started again", "event", "store.again", "reason", "it joined by a snapshot")
+		return false
+	}
 	s.tell(false, why)
 	if stable = c != nil && c.answered && time.Since(began) >= stableAfter; stable {
 		pause = RestartMin

@@ -67,7 +67,7 @@ func dialTLS(t *testing.T, c ServeConfig, id *identity.Store) *clientv3.Client {
 
 // ask tries to get an answer of a listener: the first bytes, or an error. The
 // serial is that of the certificate it showed.
-func ask(url string, conf *tls.Config) (answer, serial string, err error) {
+func askOver(url string, conf *tls.Config) (answer, serial string, err error) {
 	at := strings.TrimPrefix(url, "https://")
 	c, err := net.DialTimeout("tcp", at, 2*time.Second)
 	if err != nil {
@@ -123,14 +123,14 @@ func TestThePairOverTLS(t *testing.T) {
 	pids := []int{sa.PID(), sb.PID()}
 	for what, url := range urls {
 		own := map[byte]*identity.Store{'a': ida, 'b': idb}[what[len(what)-1]]
-		_, before, err := ask(url, ida.ClientTLS())
+		_, before, err := askOver(url, ida.ClientTLS())
 		if err != nil || before != own.Current().Leaf.SerialNumber.String() {
 			t.Errorf("%s shows %s (%v)", what, before, err)
 		}
 		if err := own.Renew("test"); err != nil {
 			t.Fatal(err)
 		}
-		if _, after, err := ask(url, ida.ClientTLS()); err != nil || after != own.Current().Leaf.SerialNumber.String() || after == before {
+		if _, after, err := askOver(url, ida.ClientTLS()); err != nil || after != own.Current().Leaf.SerialNumber.String() || after == before {
 			t.Errorf("%s shows %s after the renewal (%v)", what, after, err)
 		}
 	}
@@ -174,11 +174,11 @@ func turnedAway(t *testing.T, urls map[string]string, id *identity.Store) {
 			"nobody, in plain": nil, "nobody": trusting(&tls.Config{}), "a node of a foreign authority": trusting(foreign.ClientTLS()),
 			"an admin": trusting(user), "a token": trusting(join),
 		} {
-			if answer, _, err := ask(url, conf); err == nil && !strings.Contains(answer, "400") {
+			if answer, _, err := askOver(url, conf); err == nil && !strings.Contains(answer, "400") {
 				t.Errorf("%s answers %s: %s", what, who, answer)
 			}
 		}
-		if answer, _, err := ask(url, id.ClientTLS()); err != nil || !strings.HasPrefix(answer, "HTTP/1.1 200") {
+		if answer, _, err := askOver(url, id.ClientTLS()); err != nil || !strings.HasPrefix(answer, "HTTP/1.1 200") {
 			t.Errorf("%s does not answer a node: %s %v", what, answer, err)
 		}
 	}

@@ -198,7 +198,7 @@ func TestWhichServersAreTrusted(t *testing.T) {
 	now := time.Now()
 	s := create(t, "c1", at(now))
 	foreign := create(t, "c1", at(now))
-	late := *s
+	late := &Store{o: s.o, ca: s.ca, own: s.Current(), gossip: s.gossip}
 	late.o.Now = at(now.Add(NodeLifetime + time.Minute))
 	key := must(NewKey())
 	_, leaf, err := s.IssueUser(key.Public(), "mallory", "admin", time.Hour)
