@@ -38,6 +38,7 @@ type Agent struct {
 	changed *signal // pulses after every new snapshot
 
 	rec      *recorder
+	ret      *retainer
 	appender *appender
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
 	rc       *speaker.Reconciler
@@ -117,6 +118,7 @@ func New(p Parts) *Agent {
 		saver: newLatest[projections.State](),
 	}
 	a.rec = newRecorder(a)
+	a.ret = &retainer{a: a}
 	a.appender = newAppender(a)
 	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
 	return a
@@ -190,6 +192,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	spawn(a.keepAddresses)
 	spawn(a.keepChecks)
 	spawn(a.keepCheckpoint)
+	spawn(a.ret.run)
 	a.rec.fact(failover.Fact{
 		Type: eventlog.TypeAgentStarted, Stream: "agent/" + a.p.Config.Node, At: a.p.Now(),
 		Data: eventlog.AgentPayload{Version: a.p.Version, PID: a.p.PID},

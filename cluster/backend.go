@@ -54,7 +54,8 @@ func (a *Agent) Status(context.Context) api.Status {
 		st.StorePID = a.with.Store.PID()
 		up = st.StorePID != 0
 	}
-	st.Writable, st.Why = writable(s, up)
+	st.Writable, st.Why = a.mayWrite(s)
+	a.ret.status(&st)
 	st.Conditions = diagnose(a.diagnosis(s, st, up))
 	return st
 }
@@ -68,6 +69,7 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 	if a.with.Store != nil {
 		d.restarts = a.with.Store.Restarts()
 	}
+	a.ret.diagnosis(&d)
 	if a.p.Addresses != nil {
 		for _, f := range a.p.Addresses.Foreign() {
 			d.foreign = append(d.foreign, f.String())

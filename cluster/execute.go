@@ -31,7 +31,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	if r.DryRun {
 		return a.dryRun(cmd)
 	}
-	if ok, why := writable(a.Snapshot(), a.storeUp()); !ok {
+	if ok, why := a.mayWrite(a.Snapshot()); !ok {
 		return api.Result{}, notWritable(cmd.Verb(), why)
 	}
 	meta := projections.Meta{
@@ -58,6 +58,15 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 }
 
 func (a *Agent) storeUp() bool { return a.with.Store == nil || a.with.Store.PID() != 0 }
+
+// mayWrite tells whether changes are taken now; if not, why and what to do.
+func (a *Agent) mayWrite(s *Snapshot) (bool, string) {
+	if ok, why := writable(s, a.storeUp()); !ok {
+		return false, why
+	}
+	full, why := a.ret.full()
+	return !full, why
+}
 
 func notWritable(what, why string) error {
 	return &api.Error{

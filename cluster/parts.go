@@ -31,6 +31,8 @@ type Parts struct {
 	Peer Remote
 	// Checkpoint keeps the folded state between starts.
 	Checkpoint Checkpoint
+	// Retention keeps old events; nil where the log is never trimmed.
+	Retention *Retention
 	// Admit carries out a join; nil where joining is not possible.
 	Admit func(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error)
 	// OnState is called from the loop with every new state; it must not block.
@@ -82,6 +84,8 @@ type Checker interface {
 type Remote interface {
 	Status(ctx context.Context, n eventlog.Node) (api.Status, error)
 	Announcements(ctx context.Context, n eventlog.Node) ([]projections.Announcement, error)
+	Segments(ctx context.Context, n eventlog.Node) ([]api.Segment, error)
+	Segment(ctx context.Context, n eventlog.Node, first eventlog.Seq) ([]byte, error)
 }
 
 // Store is the supervised child process that holds the log.

@@ -39,6 +39,14 @@ type Backend interface {
 	Explain(ctx context.Context, a netip.Addr) (Explanation, error)
 	// RecordFact puts a drill's fact into this node's journal.
 	RecordFact(ctx context.Context, who Caller, f FactRequest) error
+	// Segments are the sealed segments on this node's disk, oldest first.
+	Segments() []Segment
+	// Segment is the segment that begins with event first; if none is sealed
+	// there and upTo is not 0, one made of the log, that ends with upTo or before.
+	Segment(ctx context.Context, first, upTo eventlog.Seq) ([]byte, error)
+	// Verify checks this node's log and compares it with the other's. Damage is
+	// in the answer, not in the error.
+	Verify(ctx context.Context, fromStart bool, progress func(done, of eventlog.Seq)) (Verification, error)
 	// Join admits a second node. Only asked with the cluster key.
 	Join(ctx context.Context, r JoinRequest) (JoinResponse, error)
 }
@@ -89,5 +97,7 @@ const (
 	PathEventsFollow  = "/v1/events/follow" // the same query → application/x-ndjson of eventlog.Public
 	PathExplain       = "/v1/explain"       // /{address} → Explanation
 	PathFacts         = "/v1/facts"         // POST FactRequest
+	PathSegments      = "/v1/segments"      // []Segment; /{first}?up_to → the segment's bytes
+	PathVerify        = "/v1/verify"        // ?from_start → application/x-ndjson: progress, then a Verification
 	PathJoin          = "/v1/join"          // POST JoinRequest → JoinResponse; cluster key only
 )

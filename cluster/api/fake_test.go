@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net"
 	"net/netip"
@@ -155,6 +156,26 @@ func (f *fake) Join(_ context.Context, r JoinRequest) (JoinResponse, error) {
 	defer f.mu.Unlock()
 	f.join = r
 	return JoinResponse{Cluster: "c1", Epoch: 3, Members: map[string]string{"node-a": "http://192.0.2.1:2380"}, Gossip: []string{"192.0.2.1:7946"}}, f.err
+}
+
+func (f *fake) Segments() []Segment {
+	return []Segment{{First: 1, Last: 3, End: eventlog.HeadOf(f.events[2]), Bytes: 10, SHA256: "ab"}}
+}
+
+func (f *fake) Segment(_ context.Context, first, upTo eventlog.Seq) ([]byte, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return []byte(fmt.Sprintf("%d-%d\n", first, upTo)), nil
+}
+
+func (f *fake) Verify(_ context.Context, fromStart bool, progress func(done, of eventlog.Seq)) (Verification, error) {
+	progress(2, 3)
+	v := Verification{Node: "node-a", From: 1, To: 3, Events: 3}
+	if fromStart {
+		v.Segments = 1
+	}
+	return v, f.err
 }
 
 func (f *fake) caller() Caller {

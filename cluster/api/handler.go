@@ -88,6 +88,7 @@ func routes(mux *http.ServeMux, b Backend) huma.API {
 	routeReads(a, b)
 	routeEvents(a, b)
 	routeWrites(a, b)
+	routeSegments(a, b)
 	return a
 }
 

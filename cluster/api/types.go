@@ -106,14 +106,20 @@ type Status struct {
 	Boot    string `json:"boot"`
 	PID     int    `json:"pid"`
 	// StorePID is the process of the embedded etcd; 0 if it is down.
-	StorePID   int                 `json:"store_pid"`
-	Started    time.Time           `json:"started"`
-	Cluster    string              `json:"cluster"`
-	Mode       string              `json:"mode"`
-	Writable   bool                `json:"writable"`
-	Why        string              `json:"why,omitempty"` // why not writable, and what to do
-	Head       eventlog.Head       `json:"head"`
-	Pending    int                 `json:"pending_facts"` // in the journal, not yet in the log
+	StorePID int           `json:"store_pid"`
+	Started  time.Time     `json:"started"`
+	Cluster  string        `json:"cluster"`
+	Mode     string        `json:"mode"`
+	Writable bool          `json:"writable"`
+	Why      string        `json:"why,omitempty"` // why not writable, and what to do
+	Head     eventlog.Head `json:"head"`
+	Pending  int           `json:"pending_facts"` // in the journal, not yet in the log
+	// Sealed is the last event up to which this node has sealed segments on its
+	// disk, Floor the last one that left the store.
+	Sealed eventlog.Head `json:"sealed"`
+	Floor  eventlog.Head `json:"floor"`
+	// Size is how full the store is; nil while that is not known.
+	Size       *StoreSize          `json:"store_size,omitempty"`
 	View       projections.View    `json:"view"`
 	Sessions   []speaker.Session   `json:"sessions"`
 	Counts     map[string]int      `json:"counts"` // peers, pools, services, announced, withheld

@@ -25,6 +25,18 @@ type Config struct {
 	Failover Failover   `json:"failover"`
 	Speaker  Speaker    `json:"speaker"`
 	Log      Log        `json:"log"`
+	// Retention says when events leave the store for sealed segments.
+	Retention Retention `json:"retention"`
+}
+
+// Retention bounds the store. Both nodes should have the same.
+type Retention struct {
+	// HotEvents stay in the store; 4,096–1,000,000. HotAge moves events on
+	// earlier if they are older than that; 1 h – 10 years.
+	HotEvents int      `json:"hotEvents"`
+	HotAge    Duration `json:"hotAge"`
+	// QuotaMiB bounds the store's file; 16–8,192.
+	QuotaMiB int `json:"quotaMiB"`
 }
 
 // Ports are the TCP and UDP ports of this node, 1–65535.

@@ -24,8 +24,8 @@ const (
 	// maxTxnOps and maxRequestBytes let one append carry a full batch.
 	maxTxnOps       = 16384
 	maxRequestBytes = 8 << 20
-	// quotaBytes bounds the store on disk. Beyond it, it is read-only.
-	quotaBytes = 2 << 30
+	// DefaultQuota bounds the store on disk, in bytes. Beyond it, it is read-only.
+	DefaultQuota = 2 << 30
 	// compactEvery drops revisions that counters went through. Events are
 	// written once, so it never touches them.
 	compactEvery = "1h"
@@ -56,6 +56,8 @@ type ServeConfig struct {
 	// DefaultElection, at least 1 ms and 5 heartbeats, at most 50 s.
 	Heartbeat time.Duration `json:"heartbeat_ns,omitempty"`
 	Election  time.Duration `json:"election_ns,omitempty"`
+	// Quota bounds the store's file, in bytes; default DefaultQuota.
+	Quota int64 `json:"quota,omitempty"`
 }
 
 // Serve runs the member in this process until ctx ends or it fails. After ctx
@@ -105,6 +107,9 @@ func (c ServeConfig) withDefaults() ServeConfig {
 	}
 	if c.Election == 0 {
 		c.Election = DefaultElection
+	}
+	if c.Quota <= 0 {
+		c.Quota = DefaultQuota
 	}
 	return c
 }
@@ -171,7 +176,7 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	}
 	e.TickMs = uint(c.Heartbeat.Milliseconds())
 	e.ElectionMs = uint(c.Election.Milliseconds())
-	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, quotaBytes
+	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, c.Quota
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery
 	e.EnableGRPCGateway = false
 	e.LogLevel, e.LogOutputs = "warn", []string{embed.StdErrLogOutput}

@@ -19,6 +19,7 @@ import (
 	"dyad/cluster/quorum"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
+	"dyad/eventlog/segment"
 	"dyad/failover/detect"
 	"dyad/projections"
 	"dyad/speaker/address"
@@ -124,6 +125,11 @@ func (p *process) build(context.Context) error {
 		return err
 	}
 	p.later(func(context.Context) { p.log.Close() })
+	segments, err := segment.Open(segmentsDir(p.cfg))
+	if err != nil {
+		return err
+	}
+	whole := segment.Join(p.log, segments)
 	facts, err := journal.Open(journalDir(p.cfg), p.cfg.Node, p.boot, journal.Options{Logger: p.opts.Log})
 	if err != nil {
 		return err
@@ -144,9 +150,13 @@ func (p *process) build(context.Context) error {
 	p.later(func(context.Context) { remote.close() })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
-		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: remote,
+		Log: whole, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
-		Admit:      p.admit, OnState: p.onState,
+		Retention: &cluster.Retention{
+			Segments: sealed{segments}, Floor: p.log.Floor, Trim: whole.Trim,
+			Room: etcdnode.NewRoom(p.client),
+		},
+		Admit: p.admit, OnState: p.onState,
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.state.Cluster, p.state.Mode == quorum.Solo),
 		Now:       time.Now, NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Logger: p.opts.Log,
 	})
@@ -158,6 +168,7 @@ func (p *process) startStore(context.Context) error {
 		Exe: p.opts.Exe, Args: p.opts.StoreArgs, Log: p.opts.Log, Notify: p.agent.StoreChanged,
 		Serve: etcdnode.ServeConfig{
 			Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
+			Quota:   int64(p.cfg.Retention.QuotaMiB) << 20,
 			Cluster: p.state.Cluster, Members: p.state.Members, Join: p.state.Mode != quorum.Solo,
 		},
 	})

@@ -13,6 +13,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/eventlog"
 	"dyad/eventlog/memlog"
+	"dyad/eventlog/segment"
 	"dyad/projections"
 	"dyad/projections/audit"
 	"dyad/speaker"
@@ -247,6 +248,34 @@ func (f *fake) Explain(ctx context.Context, a netip.Addr) (api.Explanation, erro
 		x.Events = append(x.Events, eventlog.Public(e))
 	}
 	return x, err
+}
+
+func (f *fake) Segments() []api.Segment { return nil }
+
+// Segment makes one of the whole log.
+func (f *fake) Segment(ctx context.Context, first, upTo eventlog.Seq) ([]byte, error) {
+	run, err := f.log.Read(ctx, first-1, int(upTo-first+1))
+	if err != nil {
+		return nil, err
+	}
+	b, _, err := segment.Marshal("c1", eventlog.Head{}, run)
+	return b, err
+}
+
+func (f *fake) Verify(_ context.Context, fromStart bool, progress func(done, of eventlog.Seq)) (api.Verification, error) {
+	s, mode := f.now()
+	progress(1, s.Head.Seq)
+	v := api.Verification{
+		Node: "node-a", From: 1, To: s.Head.Seq, Events: int(s.Head.Seq), Head: s.Head,
+		Others: []api.Comparison{{Node: "node-b", Head: s.Head, Same: true}},
+	}
+	if fromStart {
+		v.Segments = 2
+	}
+	if mode == "broken" {
+		v.Damage = []string{"segment 0000000000000001.seg is damaged: line 3; try: dyad log verify"}
+	}
+	return v, nil
 }
 
 func (f *fake) RecordFact(context.Context, api.Caller, api.FactRequest) error { return nil }
