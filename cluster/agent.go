@@ -39,6 +39,7 @@ type Agent struct {
 	changed *signal // pulses after every new snapshot
 
 	rec      *recorder
+	ret      *retainer
 	appender *appender
 	denials  *denials
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
@@ -123,6 +124,7 @@ func New(p Parts) *Agent {
 		saver: newLatest[projections.State](),
 	}
 	a.rec = newRecorder(a)
+	a.ret = &retainer{a: a}
 	a.appender = newAppender(a)
 	a.denials = newDenials(a)
 	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
@@ -228,6 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	spawn(a.keepAddresses)
 	spawn(a.keepChecks)
 	spawn(a.keepCheckpoint)
+	spawn(a.ret.run)
 	a.rec.fact(failover.Fact{
 		Type: eventlog.TypeAgentStarted, Stream: "agent/" + a.p.Config.Node, At: a.p.Now(),
 		Data: eventlog.AgentPayload{Version: a.p.Version, PID: a.p.PID},

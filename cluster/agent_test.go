@@ -19,6 +19,7 @@ import (
 	"dyad/cluster/witness"
 	"dyad/eventlog"
 	"dyad/eventlog/memlog"
+	"dyad/eventlog/segment"
 	"dyad/failover/detect"
 	"dyad/failover/detect/memnet"
 	"dyad/projections"
@@ -46,6 +47,8 @@ type node struct {
 	det    *detect.Detector
 	sp     *memspeaker.Speaker
 	disk   *disk
+	room   *room          // nil: the store has no bound
+	sealed *segment.Store // nil: nothing is sealed
 	cancel context.CancelFunc
 	done   chan error
 
@@ -149,6 +152,22 @@ func (r wire) Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, 
 	return a.Witness(ctx, false)[0], nil
 }
 
+func (r wire) Segments(_ context.Context, n eventlog.Node) ([]api.Segment, error) {
+	a, err := r.find(n)
+	if err != nil {
+		return nil, err
+	}
+	return a.Segments(), nil
+}
+
+func (r wire) Segment(ctx context.Context, n eventlog.Node, first eventlog.Seq) ([]byte, error) {
+	a, err := r.find(n)
+	if err != nil {
+		return nil, err
+	}
+	return a.Segment(ctx, first, 0)
+}
+
 var router = netip.MustParseAddr("10.126.77.125")
 
 func newWorld(t *testing.T) *world {
@@ -181,7 +200,7 @@ func (n *node) startWith(log eventlog.Log) {
 		Now: time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
 		Bootstrap: func(s projections.State) []projections.Command {
 			cmds := []projections.Command{
-				projections.JoinNode{Node: eventlog.Node{Name: n.name, Address: n.cfg.Address}},
+				projections.JoinNode{Node: eventlog.Node{Name: n.name, Address: n.cfg.Address, API: n.name}},
 				projections.DeclareSwitch{Switch: eventlog.Switch{
 					Name: "vSwitch1", ID: "u", Compute: true, Ports: []eventlog.Port{{Node: n.name, Interface: "eth1"}},
 				}},
@@ -191,6 +210,14 @@ func (n *node) startWith(log eventlog.Log) {
 			}
 			return cmds
 		},
+	}
+	if n.sealed != nil {
+		whole := segment.Join(n.w.log, n.sealed)
+		p.Log = whole
+		p.Retention = &Retention{Segments: segments{n.sealed}, Floor: n.w.log.Floor, Trim: whole.Trim, Every: time.Second}
+		if n.room != nil {
+			p.Retention.Room = n.room
+		}
 	}
 	a := New(p)
 	at := netip.AddrPortFrom(n.cfg.Address, 7946)

@@ -54,8 +54,9 @@ func (a *Agent) Status(context.Context) api.Status {
 		st.StorePID = a.with.Store.PID()
 		up = st.StorePID != 0
 	}
-	st.Writable, st.Why = a.writable(s)
 	st.AsOf = s.At
+	st.Writable, st.Why = a.mayWrite(s)
+	a.ret.status(&st)
 	st.Conditions = diagnose(a.diagnosis(s, st, up))
 	return st
 }
@@ -72,6 +73,7 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 	if a.p.Identity != nil {
 		d.certificates = a.p.Identity.View().Certificates
 	}
+	a.ret.diagnosis(&d)
 	if a.p.Addresses != nil {
 		for _, f := range a.p.Addresses.Foreign() {
 			d.foreign = append(d.foreign, f.String())

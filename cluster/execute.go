@@ -51,7 +51,7 @@ func (a *Agent) execute(ctx context.Context, who api.Caller, cmd projections.Com
 	if r.DryRun {
 		return a.dryRun(cmd)
 	}
-	if ok, why := a.writable(a.Snapshot()); !ok {
+	if ok, why := a.mayWrite(a.Snapshot()); !ok {
 		return api.Result{}, notWritable(cmd.Verb(), why)
 	}
 	meta := projections.Meta{
@@ -78,6 +78,15 @@ func (a *Agent) execute(ctx context.Context, who api.Caller, cmd projections.Com
 }
 
 func (a *Agent) storeUp() bool { return a.with.Store == nil || a.with.Store.PID() != 0 }
+
+// mayWrite tells whether changes are taken now; if not, why and what to do.
+func (a *Agent) mayWrite(s *Snapshot) (bool, string) {
+	if ok, why := a.writable(s); !ok {
+		return false, why
+	}
+	full, why := a.ret.full()
+	return !full, why
+}
 
 func notWritable(what, why string) error {
 	return &api.Error{

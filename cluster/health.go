@@ -9,6 +9,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/quorum"
 	"dyad/cluster/steward"
+	"dyad/eventlog"
 	"dyad/projections"
 	"dyad/speaker"
 )
@@ -30,6 +31,10 @@ type diagnosis struct {
 	why       string
 
 	certificates []api.Certificate
+	size         *api.StoreSize
+	retention    string   // why old events can't be kept as they should
+	damaged      []string // segments
+	missing      eventlog.Seq
 }
 
 // Thresholds of the health rules.
@@ -63,6 +68,11 @@ var registry = []rule{
 	{"speaker-error", api.Critical, "the newest announcements are not out", speakerError},
 	{"store-down", api.Critical, "changes are refused; announcements go on", storeDown},
 	{"store-restarts", api.Warning, "changes pause at every restart", storeRestarts},
+	{"store-size", api.Critical, "changes are refused; announcements go on", storeFull},
+	{"store-size", api.Warning, "fewer events than configured stay in the store", storeFilling},
+	{"segment-damaged", api.Warning, "a part of the log can't be read on this node", segmentDamaged},
+	{"segments-missing", api.Warning, "old events can't be read on this node", segmentsMissing},
+	{"retention-failing", api.Warning, "old events stay in the store, which fills up", retentionFailing},
 	{"journal-failing", api.Critical, "facts are kept in memory only", journalFailing},
 	{"foreign-address", api.Warning, "dyad leaves the address alone", foreignAddress},
 	{"config-refused", api.Critical, "this node's declaration is not in the log", configRefused},
@@ -172,6 +182,45 @@ func speakerError(d diagnosis) []string {
 
 func storeDown(d diagnosis) []string {
 	return when(!d.storeUp, "the store is not running; it is started again, see the agent's log")
+}
+
+func storeFull(d diagnosis) []string {
+	if d.size == nil || !d.size.NoSpace && d.size.Percent() < refusePercent {
+		return nil
+	}
+	facts := ""
+	if d.size.NoSpace || d.size.Percent() >= waitPercent {
+		facts = "; facts wait in the journal too"
+	}
+	return []string{fmt.Sprintf("the store takes %d %% of its %d MiB%s; try: start both nodes, so that old events can go; "+
+		"else dyad backup FILE, then a larger retention.quotaMiB", d.size.Percent(), d.size.Quota>>20, facts)}
+}
+
+func storeFilling(d diagnosis) []string {
+	return when(d.size != nil && !d.size.NoSpace && d.size.Quota > 0 && d.size.Percent() < refusePercent && d.size.InUse*100 >= d.size.Quota*pressPercent,
+		"the store holds %d MiB of at most %d MiB; try: start both nodes, so that old events can go", size(d.size).InUse>>20, size(d.size).Quota>>20)
+}
+
+func size(s *api.StoreSize) api.StoreSize {
+	if s == nil {
+		return api.StoreSize{}
+	}
+	return *s
+}
+
+func segmentDamaged(d diagnosis) (out []string) {
+	for _, text := range d.damaged {
+		out = append(out, text+"; it is fetched from the other node; try: dyad log verify --from-start")
+	}
+	return out
+}
+
+func segmentsMissing(d diagnosis) []string {
+	return when(d.missing > 0, "%d old events are not here yet; they are fetched from the other node; try there: dyad status", d.missing)
+}
+
+func retentionFailing(d diagnosis) []string {
+	return when(d.retention != "", "%s; free space in the data directory, and see the agent's log", d.retention)
 }
 
 func storeRestarts(d diagnosis) []string {

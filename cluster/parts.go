@@ -36,6 +36,8 @@ type Parts struct {
 	Witness Witness
 	// Checkpoint keeps the folded state between starts.
 	Checkpoint Checkpoint
+	// Retention keeps old events; nil where the log is never trimmed.
+	Retention *Retention
 	// Admit carries out a join; nil where joining is not possible.
 	Admit func(ctx context.Context, who api.Caller, r api.JoinRequest) (api.JoinResponse, error)
 	// Readmit admits a node of the cluster again whose store was set aside; nil
@@ -105,6 +107,8 @@ type Remote interface {
 	Status(ctx context.Context, n eventlog.Node) (api.Status, error)
 	Announcements(ctx context.Context, n eventlog.Node) ([]projections.Announcement, error)
 	Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, error)
+	Segments(ctx context.Context, n eventlog.Node) ([]api.Segment, error)
+	Segment(ctx context.Context, n eventlog.Node, first eventlog.Seq) ([]byte, error)
 }
 
 // Store is the supervised child process that holds the log.

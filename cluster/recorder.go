@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -157,6 +158,9 @@ func (r *recorder) copyPage(ctx context.Context) (int, error) {
 	s := r.a.Snapshot()
 	if !s.Synced || s.State.Head.Epoch == 0 {
 		return 0, eventlog.ErrUnavailable
+	}
+	if r.a.ret.factsWait() {
+		return 0, fmt.Errorf("%w: the store is almost full", eventlog.ErrUnavailable)
 	}
 	drafts, err := r.a.p.Journal.Pending(copyPage)
 	if err != nil || len(drafts) == 0 {

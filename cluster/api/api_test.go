@@ -45,12 +45,13 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 		PathAnnouncements: "get", PathEvents: "get", PathEventsFollow: "get", PathExplain + "/{address}": "get", PathFacts: "post", PathJoin: "post", PathWitness: "post",
 		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post",
 		PathTokens: "get", PathCertificates: "post", PathRotate: "post", PathGossipKeys: "post",
+		PathSegments: "get", PathSegments + "/{first}": "get", PathVerify: "get",
 	} {
 		if v.Paths[path][method] == nil {
 			t.Errorf("%s %s is missing", method, path)
 		}
 	}
-	if len(v.Paths) != 21 || !strings.HasPrefix(v.OpenAPI, "3.1") {
+	if len(v.Paths) != 24 || !strings.HasPrefix(v.OpenAPI, "3.1") {
 		t.Errorf("%d paths, OpenAPI %s", len(v.Paths), v.OpenAPI)
 	}
 	for schema, field := range map[string]string{"Event": "hash", "Error": "fix", "SwitchView": "protocol"} {
@@ -88,6 +89,7 @@ func TestEveryRouteRoundTrips(t *testing.T) {
 			f := &fake{events: chain(t, 3)}
 			c := dial(t, f)
 			roundTripReads(t, c, f)
+			roundTripSegments(t, c, f)
 			roundTripWrites(t, c, f)
 		})
 	}
@@ -137,6 +139,33 @@ func roundTripReads(t *testing.T, c *Client, f *fake) {
 	if len(events) != 3 || events[2].Hash != f.events[2].Hash || events[2].Seq != 3 || string(events[2].Data) != string(f.events[2].Data) {
 		t.Errorf("events: %+v", events)
 	}
+}
+
+func roundTripSegments(t *testing.T, c *Client, f *fake) {
+	ctx := t.Context()
+	list, err := c.Segments(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "segments", list, f.Segments())
+	if b, err := c.Segment(ctx, 7, 9); err != nil || string(b) != "7-9\n" {
+		t.Errorf("segment: %q %v", b, err)
+	}
+	told := 0
+	v, err := c.Verify(ctx, true, func(done, of eventlog.Seq) {
+		if told++; done != 2 || of != 3 {
+			t.Errorf("progress %d of %d", done, of)
+		}
+	})
+	if err != nil || v.Segments != 1 || v.To != 3 || v.Damage == nil || v.Others == nil || told != 1 {
+		t.Errorf("verify: %+v %v, told %d times", v, err, told)
+	}
+	f.err = eventlog.ErrUnavailable
+	defer func() { f.err = nil }()
+	_, err = c.Segment(ctx, 7, 0)
+	wantError(t, err, ClassUnavailable, "log-unavailable")
+	_, err = c.Verify(ctx, false, nil)
+	wantError(t, err, ClassUnavailable, "log-unavailable")
 }
 
 func roundTripWrites(t *testing.T, c *Client, f *fake) {

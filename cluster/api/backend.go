@@ -50,6 +50,14 @@ type Backend interface {
 	AddWitness(ctx context.Context, who Caller, r WitnessRequest) (Result, error)
 	QuorumBackend
 	IdentityBackend
+	// Segments are the sealed segments on this node's disk, oldest first.
+	Segments() []Segment
+	// Segment is the segment that begins with event first; if none is sealed
+	// there and upTo is not 0, one made of the log, that ends with upTo or before.
+	Segment(ctx context.Context, first, upTo eventlog.Seq) ([]byte, error)
+	// Verify checks this node's log and compares it with the other's. Damage is
+	// in the answer, not in the error.
+	Verify(ctx context.Context, fromStart bool, progress func(done, of eventlog.Seq)) (Verification, error)
 }
 
 // NodeAnnouncements are one node's announcements, or why they are not known.
@@ -81,4 +89,6 @@ const (
 	PathEventsFollow  = "/v1/events/follow" // the same query → application/x-ndjson of eventlog.Public
 	PathExplain       = "/v1/explain"       // /{address} → Explanation
 	PathFacts         = "/v1/facts"         // POST FactRequest
+	PathSegments      = "/v1/segments"      // []Segment; /{first}?up_to → the segment's bytes
+	PathVerify        = "/v1/verify"        // ?from_start → application/x-ndjson: progress, then a Verification
 )

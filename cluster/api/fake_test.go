@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"iter"
 	"net"
 	"net/netip"
@@ -214,6 +215,26 @@ func (f *fake) Denied(_ context.Context, who Caller, d Denial) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.who, f.denials = who, append(f.denials, d)
+}
+
+func (f *fake) Segments() []Segment {
+	return []Segment{{First: 1, Last: 3, End: eventlog.HeadOf(f.events[2]), Bytes: 10, SHA256: "ab"}}
+}
+
+func (f *fake) Segment(_ context.Context, first, upTo eventlog.Seq) ([]byte, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return []byte(fmt.Sprintf("%d-%d\n", first, upTo)), nil
+}
+
+func (f *fake) Verify(_ context.Context, fromStart bool, progress func(done, of eventlog.Seq)) (Verification, error) {
+	progress(2, 3)
+	v := Verification{Node: "node-a", From: 1, To: 3, Events: 3}
+	if fromStart {
+		v.Segments = 1
+	}
+	return v, f.err
 }
 
 func (f *fake) caller() Caller {

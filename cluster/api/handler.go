@@ -91,6 +91,7 @@ func routes(mux *http.ServeMux, b Backend) huma.API {
 	routeQuorum(a, b)
 	routeWitness(a, b)
 	routeIdentity(a, b)
+	routeSegments(a, b)
 	return a
 }
 

@@ -114,9 +114,15 @@ type Status struct {
 	Why      string    `json:"why,omitempty"` // why not writable, and what to do
 	// AsOf is when this node last saw the log move or answer: what it shows is
 	// no newer.
-	AsOf       time.Time           `json:"as_of,omitzero"`
-	Head       eventlog.Head       `json:"head"`
-	Pending    int                 `json:"pending_facts"` // in the journal, not yet in the log
+	AsOf    time.Time     `json:"as_of,omitzero"`
+	Head    eventlog.Head `json:"head"`
+	Pending int           `json:"pending_facts"` // in the journal, not yet in the log
+	// Sealed is the last event up to which this node has sealed segments on its
+	// disk, Floor the last one that left the store.
+	Sealed eventlog.Head `json:"sealed"`
+	Floor  eventlog.Head `json:"floor"`
+	// Size is how full the store is; nil while that is not known.
+	Size       *StoreSize          `json:"store_size,omitempty"`
 	View       projections.View    `json:"view"`
 	Sessions   []speaker.Session   `json:"sessions"`
 	Counts     map[string]int      `json:"counts"` // peers, pools, services, announced, withheld

@@ -26,7 +26,9 @@ type Config struct {
 	Takeover Takeover   `json:"takeover"`
 	Speaker  Speaker    `json:"speaker"`
 	Log      Log        `json:"log"`
-	Access   Access     `json:"access"`
+	// Retention says when events leave the store for sealed segments.
+	Retention Retention `json:"retention"`
+	Access    Access    `json:"access"`
 }
 
 // Access gives users and groups of this node a role on the unix socket: viewer,
@@ -35,6 +37,16 @@ type Config struct {
 type Access struct {
 	Users  map[string]string `json:"users"`
 	Groups map[string]string `json:"groups"`
+}
+
+// Retention bounds the store. Both nodes should have the same.
+type Retention struct {
+	// HotEvents stay in the store; 4,096–1,000,000. HotAge moves events on
+	// earlier if they are older than that; 1 h – 10 years.
+	HotEvents int      `json:"hotEvents"`
+	HotAge    Duration `json:"hotAge"`
+	// QuotaMiB bounds the store's file; 16–8,192.
+	QuotaMiB int `json:"quotaMiB"`
 }
 
 // Ports are the TCP and UDP ports of this node, 1–65535.

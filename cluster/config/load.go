@@ -38,6 +38,8 @@ func Default() Config {
 		},
 		Speaker: Speaker{ConnectRetry: Duration(2 * time.Second)},
 		Log:     Log{Level: "info", Format: "text"},
+		// A takeover reads what is in the store: 100,000 events are 0.7 s.
+		Retention: Retention{HotEvents: 100_000, HotAge: Duration(30 * 24 * time.Hour), QuotaMiB: 2048},
 	}
 }
 
@@ -136,6 +138,7 @@ func (c *Config) Finish() error {
 	errs = append(errs, inRange("speaker.connectRetry", c.Speaker.ConnectRetry, time.Second, 2*time.Minute)...)
 	errs = append(errs, c.checkSwitches()...)
 	errs = append(errs, c.Access.check()...)
+	errs = append(errs, c.Retention.check()...)
 	if len(errs) > 0 {
 		return fmt.Errorf("the configuration is wrong:\n%w", errors.Join(errs...))
 	}
@@ -179,6 +182,19 @@ func (f Failover) check() (errs []error) {
 		errs = append(errs, fmt.Errorf("failover.suspicionMult: %d is not 1–10", f.SuspicionMult))
 	}
 	return errs
+}
+
+// minHot is a whole segment: less can't be sealed.
+const minHot = 4096
+
+func (r Retention) check() (errs []error) {
+	if r.HotEvents < minHot || r.HotEvents > 1_000_000 {
+		errs = append(errs, fmt.Errorf("retention.hotEvents: %d is not 4096–1000000", r.HotEvents))
+	}
+	if r.QuotaMiB < 16 || r.QuotaMiB > 8192 {
+		errs = append(errs, fmt.Errorf("retention.quotaMiB: %d is not 16–8192", r.QuotaMiB))
+	}
+	return append(errs, inRange("retention.hotAge", r.HotAge, time.Hour, 10*365*24*time.Hour)...)
 }
 
 func inRange(name string, d Duration, lo, hi time.Duration) []error {

@@ -26,8 +26,8 @@ const (
 	// maxTxnOps and maxRequestBytes let one append carry a full batch.
 	maxTxnOps       = 16384
 	maxRequestBytes = 8 << 20
-	// quotaBytes bounds the store on disk. Beyond it, it is read-only.
-	quotaBytes = 2 << 30
+	// DefaultQuota bounds the store on disk, in bytes. Beyond it, it is read-only.
+	DefaultQuota = 2 << 30
 	// compactEvery drops revisions that counters went through. Events are
 	// written once, so it never touches them.
 	compactEvery = "1h"
@@ -66,6 +66,8 @@ type ServeConfig struct {
 	// TLS is nil in tests only: then the URLs are http, and whoever reaches them
 	// may write.
 	TLS *TLS `json:"tls,omitempty"`
+	// Quota bounds the store's file, in bytes; default DefaultQuota.
+	Quota int64 `json:"quota,omitempty"`
 }
 
 // Serve runs the member in this process until ctx ends or it fails. After ctx
@@ -149,6 +151,9 @@ func (c ServeConfig) withDefaults() ServeConfig {
 	if c.Election == 0 {
 		c.Election = DefaultElection
 	}
+	if c.Quota <= 0 {
+		c.Quota = DefaultQuota
+	}
 	return c
 }
 
@@ -214,7 +219,7 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	}
 	e.TickMs = uint(c.Heartbeat.Milliseconds())
 	e.ElectionMs = uint(c.Election.Milliseconds())
-	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, quotaBytes
+	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, c.Quota
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery
 	e.EnableGRPCGateway = false
 	c.TLS.apply(e)

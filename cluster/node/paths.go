@@ -10,6 +10,10 @@ import (
 
 func storeDir(c config.Config) string   { return filepath.Join(c.DataDir, "store") }
 func journalDir(c config.Config) string { return filepath.Join(c.DataDir, "journal") }
+func segmentsDir(c config.Config) string {
+	return filepath.Join(c.DataDir, "segments")
+}
+
 func checkpointPath(c config.Config) string {
 	return filepath.Join(c.DataDir, "checkpoint.json")
 }

@@ -85,6 +85,24 @@ func (r *remote) Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatu
 	return list[0], nil
 }
 
+// Segments implements cluster.Remote.
+func (r *remote) Segments(ctx context.Context, n eventlog.Node) ([]api.Segment, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return nil, err
+	}
+	return c.Segments(ctx)
+}
+
+// Segment implements cluster.Remote.
+func (r *remote) Segment(ctx context.Context, n eventlog.Node, first eventlog.Seq) ([]byte, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return nil, err
+	}
+	return c.Segment(ctx, first, 0)
+}
+
 func (r *remote) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

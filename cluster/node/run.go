@@ -25,6 +25,7 @@ import (
 	"dyad/eventlog"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
+	"dyad/eventlog/segment"
 	"dyad/failover"
 	"dyad/failover/detect"
 	"dyad/projections"
@@ -144,6 +145,11 @@ func (p *process) build(context.Context) error {
 		return err
 	}
 	p.later(func(context.Context) { p.log.Close() })
+	segments, err := segment.Open(segmentsDir(p.cfg))
+	if err != nil {
+		return err
+	}
+	whole := segment.Join(p.log, segments)
 	facts, err := journal.Open(journalDir(p.cfg), p.cfg.Node, p.boot, journal.Options{Logger: p.opts.Log})
 	if err != nil {
 		return err
@@ -171,10 +177,14 @@ func (p *process) build(context.Context) error {
 	p.later(func(context.Context) { p.useWitness(eventlog.Witness{}) })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
-		Log: p.log, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
+		Log: whole, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
-		Witness:    p.witnesses,
-		Admit:      p.admit, Readmit: p.readmit, OnState: p.onState, Identity: &keys{p: p},
+		Retention: &cluster.Retention{
+			Segments: sealed{segments}, Floor: p.log.Floor, Trim: whole.Trim,
+			Room: etcdnode.NewRoom(p.client),
+		},
+		Witness: p.witnesses,
+		Admit:   p.admit, Readmit: p.readmit, OnState: p.onState, Identity: &keys{p: p},
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get().Cluster, p.file.get().Mode == quorum.Solo),
 		Now:       time.Now, NewID: newID, Logger: p.opts.Log,
 	})
@@ -190,6 +200,7 @@ func (p *process) serve() etcdnode.ServeConfig {
 	return etcdnode.ServeConfig{
 		Name: p.cfg.Node, Dir: storeDir(p.cfg), PeerURL: peerURL(p.cfg), ClientURL: clientURL(p.cfg),
 		Cluster: s.Cluster, Members: s.Members, Join: s.Mode != quorum.Solo, TLS: storeTLS(identityDir(p.cfg), s.Cluster),
+		Quota: int64(p.cfg.Retention.QuotaMiB) << 20,
 	}
 }
 

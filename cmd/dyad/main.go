@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dyad/cmd/dyad/agent"
+	"dyad/cmd/dyad/backup"
 	"dyad/cmd/dyad/cli"
 	"dyad/cmd/dyad/drill"
 	"dyad/cmd/dyad/lab"
@@ -20,5 +21,5 @@ func main() { os.Exit(cli.Main(tree)) }
 
 // tree is every command of the binary.
 func tree(env *cli.Env) *cobra.Command {
-	return root.New(env, slices.Concat(agent.Commands(env), setup.Commands(env), lab.Commands(env), drill.Commands(env))...)
+	return root.New(env, slices.Concat(agent.Commands(env), setup.Commands(env), backup.Commands(env), lab.Commands(env), drill.Commands(env))...)
 }

@@ -238,7 +238,7 @@ func exists(root *cobra.Command, line string) error {
 				return err
 			}
 			value = f.NoOptDefVal == "" && !strings.Contains(a, "=")
-		case cmd.HasSubCommands():
+		case cmd.HasSubCommands() && !strings.Contains(cmd.Use, " "): // backup FILE has a verb beside it
 			return fmt.Errorf("%s has no verb %q", cmd.CommandPath(), a)
 		}
 	}

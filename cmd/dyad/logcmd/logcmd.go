@@ -29,7 +29,7 @@ func Commands(env *cli.Env) []*cobra.Command {
 failovers included. What a node saw while the log could not be written follows
 as soon as it can; TIME is when it happened, RECORDED when it came into the log.`,
 		Example: "  dyad log list --since 10m",
-	}, list(env), tail(env), show(env))}
+	}, list(env), tail(env), show(env), verify(env), orphans(env))}
 }
 
 type flags struct {

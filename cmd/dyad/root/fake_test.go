@@ -81,7 +81,7 @@ func (f *fake) do(ctx context.Context, who api.Caller, r api.Request, c projecti
 	for i := range drafts {
 		f.ids++
 		d := &drafts[i]
-		d.ID, d.Actor, d.Reason, d.Key = fmt.Sprintf("id-%d", f.ids), who.Actor, r.Reason, r.Key
+		d.ID, d.Actor, d.Reason, d.Key, d.Causation = fmt.Sprintf("id-%d", f.ids), who.Actor, r.Reason, r.Key, r.Causation
 		d.Source = eventlog.Source{Node: "node-a", Interface: r.Interface, Client: r.Client}
 	}
 	sealed, err := f.log.Append(ctx, eventlog.Batch{Drafts: drafts, Epoch: f.state.Head.Epoch})
@@ -103,12 +103,60 @@ func view(s projections.State, node string) projections.View {
 	return v
 }
 
+// orphan records what node-b had alone: a pool, a service that the pool of today
+// can't give, a fact, and the start of an epoch.
+func (f *fake) orphan() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rg, err := eventlog.ParseRange("198.51.100.0/28")
+	if err != nil {
+		return err
+	}
+	head := eventlog.Head{Seq: 40, Hash: strings.Repeat("0", 64), Epoch: 1}
+	var run []eventlog.Envelope
+	for i, v := range []struct {
+		t       eventlog.Type
+		stream  string
+		payload any
+	}{
+		{eventlog.TypePoolSet, "pool/old", eventlog.Pool{Name: "old", Ranges: []eventlog.Range{rg}}},
+		{eventlog.TypeServiceSet, "service/lost", eventlog.Service{
+			Name: "lost", Pool: "gone", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.9")}, Placement: eventlog.ActiveStandby,
+		}},
+		{eventlog.TypeStoreUp, "store/node-b", eventlog.StorePayload{}},
+		{eventlog.TypeEpochStarted, "epoch", eventlog.EpochPayload{Epoch: 2, Mode: "SOLE"}},
+	} {
+		d, err := eventlog.NewDraft(v.t, v.stream, v.payload, nil)
+		if err != nil {
+			return err
+		}
+		d.ID, d.Source.Node, d.Reason = fmt.Sprintf("lost-%d", i), "node-b", "ticket 7"
+		e, err := eventlog.Seal(head, head.Epoch, 1, epochOfTests, d)
+		if err != nil {
+			return err
+		}
+		run, head = append(run, e), eventlog.HeadOf(e)
+	}
+	p, err := eventlog.Orphan("node-b", "boot-1", "store.orphaned-1", run)
+	if err != nil {
+		return err
+	}
+	d, err := eventlog.NewDraft(eventlog.TypeLogOrphaned, "log", p, nil)
+	if err != nil {
+		return err
+	}
+	d.ID = "orphan-1"
+	sealed, err := f.log.Append(context.Background(), eventlog.Batch{Drafts: []eventlog.Draft{d}, Epoch: f.state.Head.Epoch})
+	f.state = projections.Fold(f.state, sealed...)
+	return err
+}
+
 func (f *fake) State() projections.State { s, _ := f.now(); return s }
 
 func (f *fake) status(node string) api.Status {
 	s, mode := f.now()
 	st := api.Status{
-		Node: node, Version: "1.0", Mode: "PAIR", Writable: true, Head: s.Head, View: view(s, node), Started: epochOfTests,
+		Node: node, Version: "1.0", Cluster: s.Cluster, Mode: "PAIR", Writable: true, Head: s.Head, View: view(s, node), Started: epochOfTests,
 		Counts: map[string]int{"peers": len(s.Peers), "pools": len(s.Pools), "services": len(s.Services)},
 	}
 	for _, p := range s.Peers {
@@ -285,6 +333,28 @@ func (f *fake) Explain(ctx context.Context, a netip.Addr) (api.Explanation, erro
 		x.Events = append(x.Events, eventlog.Public(e))
 	}
 	return x, err
+}
+
+func (f *fake) Segments() []api.Segment { return nil }
+
+func (f *fake) Segment(context.Context, eventlog.Seq, eventlog.Seq) ([]byte, error) {
+	return nil, errors.New("not in a test")
+}
+
+func (f *fake) Verify(_ context.Context, fromStart bool, progress func(done, of eventlog.Seq)) (api.Verification, error) {
+	s, mode := f.now()
+	progress(1, s.Head.Seq)
+	v := api.Verification{
+		Node: "node-a", From: 1, To: s.Head.Seq, Events: int(s.Head.Seq), Head: s.Head,
+		Others: []api.Comparison{{Node: "node-b", Head: s.Head, Same: true}},
+	}
+	if fromStart {
+		v.Segments = 2
+	}
+	if mode == "broken" {
+		v.Damage = []string{"segment 0000000000000001.seg is damaged: line 3; try: dyad log verify"}
+	}
+	return v, nil
 }
 
 func (f *fake) RecordFact(context.Context, api.Caller, api.FactRequest) error { return nil }

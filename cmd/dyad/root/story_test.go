@@ -33,7 +33,8 @@ type running struct {
 // testscript's own, a story has the commands
 //
 //	exits CODE dyad ARG...   runs and wants the exit code
-//	agent MODE               late, unavailable, broken, degraded, dead, well, gone
+//	agent MODE               late, unavailable, broken, degraded, dead, well, gone,
+//	                         orphaned (once: records what the other node had alone)
 //	big FILE SIZE            makes a file of SIZE bytes
 func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -87,6 +88,8 @@ func setAgent(ts *testscript.TestScript, _ bool, args []string) {
 	case "gone":
 		r.stop()
 		r.stop = func() {}
+	case "orphaned":
+		ts.Check(r.fake.orphan())
 	case "well":
 		r.fake.set("")
 	default:
