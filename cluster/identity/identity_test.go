@@ -198,8 +198,7 @@ func TestWhichServersAreTrusted(t *testing.T) {
 	now := time.Now()
 	s := create(t, "c1", at(now))
 	foreign := create(t, "c1", at(now))
-	late := &Store{o: s.o, ca: s.ca, own: s.Current(), gossip: s.gossip}
-	late.o.Now = at(now.Add(NodeLifetime + time.Minute))
+	late := &Store{o: Options{Now: at(now.Add(NodeLifetime + time.Minute))}, ca: s.ca, own: s.Current()}
 	key := must(NewKey())
 	_, leaf, err := s.IssueUser(key.Public(), "mallory", "admin", time.Hour)
 	if err != nil {
