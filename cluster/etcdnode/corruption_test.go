@@ -13,8 +13,8 @@ func TestComparable(t *testing.T) {
 		t.Error("the other member serves, and is not to be compared with")
 	}
 	self, err := selfOnDisk(b.c.Dir)
-	if tail, terr := ReadTail(b.c.Dir); err != nil || terr != nil || self != tail.Self {
-		t.Errorf("this member is %x (%v), by its log %x (%v)", self, err, tail.Self, terr)
+	if l, werr := readWAL(b.c.Dir); err != nil || werr != nil || self != l.self {
+		t.Errorf("this member is %x (%v), by its log %x (%v)", self, err, l.self, werr)
 	}
 	a.kill(t)
 	if b.c.comparable(t.Context()) {
