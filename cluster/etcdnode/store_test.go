@@ -237,7 +237,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	c := solo("a", t.TempDir(), freeURL(), freeURL())
 	s, n := start(t, c)
 	ready(t, s)
-	l := openLog(t, dial(t, c))
+	client := dial(t, c)
+	l := openLog(t, client)
 	ctx, stop := context.WithCancel(testContext(t, time.Minute))
 	defer stop()
 	acknowledged := make([]int, writers) // of each writer: 1..n
@@ -287,6 +288,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	var seen eventlog.Head
 	for k := range kills {
 		ready(t, s)
+		Reconnect(client) // or it may wait for longer than the child lives
 		deadline := time.After(20*time.Millisecond + rand.N(200*time.Millisecond))
 		for waiting := true; waiting; {
 			select {
