@@ -8,11 +8,18 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/server/v3/storage/datadir"
 	"go.etcd.io/etcd/server/v3/storage/schema"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // probeBound is how long another member may take to say anything at all.
@@ -29,27 +36,63 @@ const probeBound = 150 * time.Millisecond
 // comparison at every compaction remains, and every reader of the log checks
 // the chain.
 func (c ServeConfig) comparable(ctx context.Context) bool {
-	known, err := membersOnDisk(c.Dir)
-	if err != nil {
+	self, errS := selfOnDisk(c.Dir)
+	known, errM := membersOnDisk(c.Dir)
+	if errS != nil || errM != nil {
 		return true // what can't be read here, etcd will complain about
 	}
-	own, others := 0, 0
-	for _, u := range known {
-		switch {
-		case u == c.PeerURL:
-			own++
-		case serves(ctx, u):
+	others := 0
+	for _, m := range known {
+		if m.ID == self {
+			continue
+		}
+		for _, u := range m.PeerURLs {
+			if u == c.PeerURL || !serves(ctx, u) {
+				return false
+			}
 			others++
-		default:
-			return false
 		}
 	}
-	return own <= 1 && others > 0
+	return others > 0
 }
 
-// membersOnDisk reads the URLs of the members that the stopped store in dir
-// knows.
-func membersOnDisk(dir string) (urls []string, err error) {
+// selfOnDisk reads the ID of the member whose store lies in dir: it stands at the
+// beginning of every file of the write-ahead log.
+func selfOnDisk(dir string) (id uint64, err error) {
+	files, err := filepath.Glob(filepath.Join(datadir.ToWALDir(dir), "*.wal"))
+	if err != nil || len(files) == 0 {
+		return 0, errors.Join(err, ErrNoStore)
+	}
+	f, err := os.Open(slices.Max(files))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	d := wal.NewDecoder(fileutil.NewFileReader(f))
+	for {
+		var rec walpb.Record
+		if err := d.Decode(&rec); err != nil {
+			return 0, err
+		}
+		switch rec.GetType() {
+		case wal.CrcType:
+			d.UpdateCRC(rec.GetCrc())
+		case wal.MetadataType:
+			var m etcdserverpb.Metadata
+			err := proto.Unmarshal(rec.GetData(), &m)
+			return m.GetNodeID(), err
+		}
+	}
+}
+
+// diskMember is a member as a store's database holds it.
+type diskMember struct {
+	ID       uint64   `json:"id"`
+	PeerURLs []string `json:"peerURLs"`
+}
+
+// membersOnDisk reads the members that the stopped store in dir knows.
+func membersOnDisk(dir string) (known []diskMember, err error) {
 	path := datadir.ToBackendFileName(dir)
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
@@ -65,15 +108,13 @@ func membersOnDisk(dir string) (urls []string, err error) {
 			return nil
 		}
 		return bucket.ForEach(func(_, value []byte) error {
-			var m struct {
-				PeerURLs []string `json:"peerURLs"`
-			}
+			var m diskMember
 			err := json.Unmarshal(value, &m)
-			urls = append(urls, m.PeerURLs...)
+			known = append(known, m)
 			return err
 		})
 	})
-	return urls, err
+	return known, err
 }
 
 // serves tells whether the member at peerURL says anything, in whatever protocol

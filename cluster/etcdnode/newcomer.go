@@ -35,7 +35,8 @@ func (n *newcomer) stuck(s *etcdserver.EtcdServer, now time.Time) bool {
 		return false
 	}
 	for _, m := range s.Cluster().Members() {
-		if m.ID != s.MemberID() || m.Name != n.name {
+		// The name alone it knows from its configuration.
+		if m.ID != s.MemberID() || m.Name != n.name || len(m.ClientURLs) == 0 {
 			continue
 		}
 		if n.known.IsZero() {
