@@ -87,7 +87,7 @@ func others[T any](ctx context.Context, a *Agent, ask func(context.Context, even
 	for _, name := range names {
 		wg.Go(func() {
 			bound := remoteBound
-			if v := snap.View.Nodes[name]; v == projections.DeadMember || v == projections.Left {
+			if v := snap.View.Nodes[name]; v.Silent() {
 				bound = silentBound
 			}
 			ctx, cancel := context.WithTimeout(ctx, bound)

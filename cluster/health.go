@@ -92,7 +92,7 @@ func notSynced(d diagnosis) []string {
 
 func nodeSilent(d diagnosis) (out []string) {
 	for n, v := range d.snap.View.Nodes {
-		if v == projections.DeadMember || v == projections.Left {
+		if v.Silent() {
 			out = append(out, fmt.Sprintf("%s is %s; try on %s: systemctl start dyad", n, v, n))
 		}
 	}
@@ -205,7 +205,7 @@ func writable(s *Snapshot, storeUp bool) (bool, string) {
 		return false, "the log is empty; the node has not finished its first start"
 	case s.State.Mode == "PAIR":
 		for n, v := range s.View.Nodes {
-			if v == projections.DeadMember || v == projections.Left {
+			if v.Silent() {
 				return false, fmt.Sprintf("the log needs both nodes, and %s is %s; start dyad on %s", n, v, n)
 			}
 		}

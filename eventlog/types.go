@@ -46,6 +46,10 @@ const (
 	TypeServiceHealth   Type = "service.health"
 	TypeStoreDown       Type = "store.down"
 	TypeStoreUp         Type = "store.up"
+	TypeNextHopTaken    Type = "nexthop.taken"
+	TypeNextHopGiven    Type = "nexthop.given"
+	TypePulseDown       Type = "pulse.down"
+	TypePulseUp         Type = "pulse.up"
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
@@ -60,7 +64,7 @@ var intents = []Type{
 var facts = []Type{
 	TypeAgentStarted, TypeAgentStopped, TypeCommandRejected, TypeSessionUp, TypeSessionDown,
 	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
-	TypeStoreDown, TypeStoreUp, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
+	TypeStoreDown, TypeStoreUp, TypeNextHopTaken, TypeNextHopGiven, TypePulseDown, TypePulseUp, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

@@ -13,6 +13,7 @@ import (
 var flapping = []eventlog.Type{
 	eventlog.TypeSessionUp, eventlog.TypeSessionDown, eventlog.TypeNodeVerdict, eventlog.TypeStanceChanged,
 	eventlog.TypeRoutesAnnounced, eventlog.TypeServiceHealth, eventlog.TypeStoreDown, eventlog.TypeStoreUp,
+	eventlog.TypeNextHopTaken, eventlog.TypeNextHopGiven, eventlog.TypePulseDown, eventlog.TypePulseUp,
 }
 
 // tidy coalesces when more than may wait do. It rewrites the journal as one

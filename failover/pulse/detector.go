@@ -49,8 +49,8 @@ type Detector struct {
 	paths [MaxPaths]path
 
 	state    state
-	doubted  bool // told: some path is silent
-	quieting bool // told: all of them are
+	doubted  bool   // told: some path is silent
+	quieting bool   // told: all of them are
 	boot     uint64 // of the other node; 0 before any was accepted
 	word     Word   // its last
 	interval time.Duration

@@ -86,6 +86,10 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeServiceHealth:   of(health),
 	eventlog.TypeStoreDown:       of(storeDown),
 	eventlog.TypeStoreUp:         of(storeUp),
+	eventlog.TypeNextHopTaken:    nextHop("taken over"),
+	eventlog.TypeNextHopGiven:    nextHop("given back"),
+	eventlog.TypePulseDown:       of(pulseDown),
+	eventlog.TypePulseUp:         of(pulseUp),
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 }

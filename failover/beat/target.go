@@ -1,0 +1,208 @@
+package beat
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dyad/failover/neighbor"
+	"dyad/failover/pulse"
+)
+
+// defendEvery bounds how often a claimed address is defended.
+const defendEvery = 5 * time.Millisecond
+
+// target is one address on the wire, with its frames made in advance.
+type target struct {
+	Target
+	seg   int
+	owner neighbor.MAC // zero while it was not seen
+	told  bool         // the agent knows that we hold it
+
+	ask    []byte
+	take   [2][]byte
+	give   [2][]byte // nil while the owner was not seen
+	guard  [2][]byte // our own address is here
+	guards time.Duration
+}
+
+// makeTargets makes the taker and the list of segments; openSegments opens them.
+func (l *loop) makeTargets(now time.Duration) {
+	classes := make([]pulse.Class, len(l.setup.Targets))
+	for i, t := range l.setup.Targets {
+		classes[i] = t.Class
+		seg := -1
+		for j := range l.segs {
+			if l.segs[j].name == t.Interface {
+				seg = j
+			}
+		}
+		if seg < 0 {
+			seg = len(l.segs)
+			l.segs = append(l.segs, segment{name: t.Interface, arp: -1, ndp: -1})
+		}
+		l.targets = append(l.targets, target{Target: t, seg: seg})
+	}
+	l.taker = pulse.NewTaker(classes)
+	l.taker.Arm(now, l.feed.Armed && !l.hung)
+}
+
+func (l *loop) openSegments(now time.Duration) {
+	for j := range l.segs {
+		s := &l.segs[j]
+		if s.arp >= 0 || s.ndp >= 0 {
+			continue
+		}
+		v4, v6 := false, false
+		for _, t := range l.targets {
+			v4 = v4 || t.seg == j && t.Address.Is4()
+			v6 = v6 || t.seg == j && !t.Address.Is4()
+		}
+		told := s.told
+		opened, err := openSegment(s.name, v4, v6)
+		*s = opened
+		s.told = l.couldNot(now, s.name, told, err)
+		if err != nil {
+			continue
+		}
+		for i := range l.targets {
+			if l.targets[i].seg == j {
+				l.targets[i].prepare(s.mac)
+				l.send(i, l.targets[i].ask) // learn who owns it
+			}
+		}
+	}
+}
+
+func (t *target) prepare(mac neighbor.MAC) {
+	t.ask = neighbor.Question(mac, t.Own, neighbor.MAC{}, t.Address)
+	t.take = [2][]byte{neighbor.AnnounceRequest(mac, mac, t.Address), neighbor.AnnounceReply(mac, mac, t.Address)}
+	t.guard = [2][]byte{neighbor.AnnounceRequest(mac, mac, t.Own), neighbor.AnnounceReply(mac, mac, t.Own)}
+}
+
+func (l *loop) closeTargets() {
+	for j := range l.segs {
+		l.segs[j].close()
+	}
+	l.segs, l.targets = nil, nil
+}
+
+// giveAll gives every held address back, before the targets change.
+func (l *loop) giveAll(now time.Duration) {
+	if l.taker != nil {
+		l.taker.Calm(now)
+		l.act(now)
+	}
+}
+
+func (l *loop) send(i int, frame []byte) {
+	t := &l.targets[i]
+	if fd := l.segs[t.seg].fd(t.Address); fd >= 0 && frame != nil {
+		_, _ = unix.Write(fd, frame) // lost frames are repeated
+	}
+}
+
+// act sends what the taker wants, takeovers first, and then reports.
+func (l *loop) act(now time.Duration) {
+	for _, a := range l.taker.Actions() {
+		t := &l.targets[a.Target]
+		switch a.Do {
+		case pulse.Ask:
+			l.send(a.Target, t.ask)
+		case pulse.Take:
+			l.send(a.Target, t.take[0])
+			l.send(a.Target, t.take[1])
+			if !t.told {
+				t.told = true
+				l.report(Report{Kind: reportTook, Address: t.Address, Interface: t.Interface})
+			}
+		case pulse.Give:
+			l.send(a.Target, t.give[0])
+			l.send(a.Target, t.give[1])
+			t.told = false
+			l.report(Report{Kind: reportGave, Address: t.Address, Interface: t.Interface})
+		}
+	}
+	events := l.taker.Events()
+	for i := range events {
+		switch events[i].Kind {
+		case pulse.GatewayDead:
+			l.isolated = true
+		case pulse.GatewayAlive:
+			l.isolated = false
+		}
+		l.tell(&events[i])
+	}
+}
+
+// drainSegment reads what others say on a segment.
+func (l *loop) drainSegment(now time.Duration, j, fd int) {
+	for range maxDrain {
+		if fd < 0 {
+			return
+		}
+		n, err := unix.Read(fd, l.buf[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			if brokenSocket(err) {
+				l.segs[j].close()
+				l.retryAt = now + retryEvery
+				l.rebuildPolls()
+			}
+			return
+		}
+		if m, ok := neighbor.Parse(l.buf[:n]); ok && m.Source != l.segs[j].mac {
+			l.listen(now, j, m)
+		}
+	}
+}
+
+// listen takes one message of another station.
+func (l *loop) listen(now time.Duration, j int, m neighbor.Message) {
+	mac := l.segs[j].mac
+	for i := range l.targets {
+		t := &l.targets[i]
+		if t.seg != j {
+			continue
+		}
+		if m.Claim && m.Address == t.Address && m.MAC != mac {
+			l.learn(t, m.MAC, mac)
+			l.taker.Claim(now, i)
+			l.act(now)
+		}
+		if t.Class != pulse.Hop {
+			continue
+		}
+		if m.Claim && m.Address == t.Own && m.MAC != mac {
+			l.defend(now, i)
+		}
+		if m.Asks && m.Target == t.Address && l.taker.Held(i) {
+			l.send(i, neighbor.Answer(mac, mac, t.Address, m.MAC, m.Address))
+		}
+	}
+}
+
+// learn remembers who owns an address, to be able to say so.
+func (l *loop) learn(t *target, owner, mac neighbor.MAC) {
+	if t.owner == owner {
+		return
+	}
+	t.owner = owner
+	t.give = [2][]byte{neighbor.AnnounceRequest(mac, owner, t.Address), neighbor.AnnounceReply(mac, owner, t.Address)}
+}
+
+// defend says that our own address is here: somebody claims it, or the other
+// node says that it does not hear us.
+func (l *loop) defend(now time.Duration, i int) {
+	t := &l.targets[i]
+	if t.Class != pulse.Hop || now-t.guards < defendEvery && t.guards != 0 {
+		return
+	}
+	t.guards = now
+	l.send(i, t.guard[0])
+	l.send(i, t.guard[1])
+	l.report(Report{Kind: reportDefended, Address: t.Own, Interface: t.Interface})
+}
