@@ -65,6 +65,10 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 		pending: st.Pending, storeUp: up, refused: a.refused.Load(), started: a.started,
 		writeable: st.Writable, why: st.Why,
 	}
+	if a.with.Pulse != nil {
+		p := a.with.Pulse.Status()
+		d.pulse = &p
+	}
 	if a.with.Store != nil {
 		d.restarts = a.with.Store.Restarts()
 	}

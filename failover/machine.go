@@ -191,9 +191,9 @@ func (m *Machine) down(name string) (code, text string) {
 		return "peer-drained", name + " is drained"
 	case p.verdict != projections.Alive:
 		return "", ""
-	case p.report.Stopping || p.word.Stopping:
+	case p.report.Stopping || p.heart == projections.Alive && p.word.Stopping:
 		return "peer-stopping", name + " is about to stop"
-	case stepsDown(p.report.Stance) || stepsDown(p.word.Stance):
+	case stepsDown(p.report.Stance) || p.heart == projections.Alive && stepsDown(p.word.Stance):
 		return "peer-steps-down", name + " steps down"
 	}
 	return "", ""
@@ -243,6 +243,17 @@ func (m *Machine) owe() {
 			p.owing = true
 		}
 	}
+}
+
+// Sessions counts the routers that have an established session with this node,
+// and those that should have.
+func (m *Machine) Sessions() (up, wanted int) {
+	for _, a := range m.want {
+		if m.established[a.Unmap()] {
+			up++
+		}
+	}
+	return up, len(m.want)
 }
 
 func stepsDown(s projections.Stance) bool {

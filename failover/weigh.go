@@ -124,23 +124,42 @@ func (m *Machine) pulse(now time.Time, in Input) []Fact {
 	case PulseKernel:
 		return m.kernel(now, v)
 	case PulseLeft:
-		m.peer(v.Node).word.Stopping = true
 		return m.heart(now, v.Node, projections.Unknown, reading{sensor: SensorPulse})
 	case PulsePath:
 		p := m.peer(v.Node)
 		if p.paths[v.Path] = v.Up; !v.Up {
 			delete(p.paths, v.Path)
 		}
-	case PulseLost:
-		var facts []Fact
-		for _, name := range slices.Sorted(maps.Keys(m.peers)) {
-			clear(m.peers[name].paths)
-			facts = append(facts, m.heart(now, name, projections.Unknown, reading{sensor: SensorPulse})...)
+	case PulseReady:
+		return []Fact{m.own(now, eventlog.TypePulseUp, eventlog.PulsePayload{Why: "ready", Restarts: v.Restarts})}
+	case PulseHop:
+		t := eventlog.TypeNextHopGiven
+		if v.Taken {
+			t = eventlog.TypeNextHopTaken
 		}
-		m.isolated = false
-		return facts
+		return []Fact{{
+			Type: t, Stream: "nexthop/" + m.cfg.Self, At: now,
+			Data: eventlog.NextHopPayload{Node: v.Node, Address: v.Address, Interface: v.Interface},
+		}}
+	case PulseLost:
+		return m.pulseLost(now, v)
 	}
 	return nil
+}
+
+func (m *Machine) own(now time.Time, t eventlog.Type, data eventlog.PulsePayload) Fact {
+	return Fact{Type: t, Stream: "pulse/" + m.cfg.Self, At: now, Reason: data.Why, Data: data}
+}
+
+// pulseLost leaves the membership as the only sensor.
+func (m *Machine) pulseLost(now time.Time, v PulseLost) []Fact {
+	facts := []Fact{m.own(now, eventlog.TypePulseDown, eventlog.PulsePayload{Why: v.Why, Restarts: v.Restarts})}
+	for _, name := range slices.Sorted(maps.Keys(m.peers)) {
+		clear(m.peers[name].paths)
+		facts = append(facts, m.heart(now, name, projections.Unknown, reading{sensor: SensorPulse})...)
+	}
+	m.isolated = false
+	return facts
 }
 
 // heart sets what the pulse says of a node. What it never heard it can't miss.

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"net/netip"
 	"time"
 
 	"dyad/eventlog"
@@ -74,7 +75,19 @@ type (
 		Up         bool
 	}
 	// PulseLost: this node's own pulse is down; what it said counts no more.
-	PulseLost struct{}
+	PulseLost struct {
+		Why      string
+		Restarts int
+	}
+	// PulseReady: it has started, for the first time or again.
+	PulseReady struct{ Restarts int }
+	// PulseHop: the pulse took a next hop of the node, or gave it back.
+	PulseHop struct {
+		Node      string
+		Address   netip.Addr
+		Interface string
+		Taken     bool
+	}
 	// Gateway: whether any router answers this node. It is asked only when a path
 	// is silent; nothing said means that nothing is wrong.
 	Gateway struct{ Answers bool }
@@ -88,6 +101,8 @@ func (PulseProcessDown) input() {}
 func (PulseLeft) input()        {}
 func (PulsePath) input()        {}
 func (PulseLost) input()        {}
+func (PulseReady) input()       {}
+func (PulseHop) input()         {}
 func (Gateway) input()          {}
 
 // Contact is what is heard of another node, of whatever verdict: what a takeover

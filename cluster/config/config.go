@@ -31,6 +31,7 @@ type Config struct {
 type Ports struct {
 	API         int `json:"api"`         // TCP on Address
 	Gossip      int `json:"gossip"`      // TCP and UDP on Address
+	Pulse       int `json:"pulse"`       // UDP on every path; the same on both nodes
 	StorePeer   int `json:"storePeer"`   // TCP on Address, between the stores
 	StoreClient int `json:"storeClient"` // TCP on 127.0.0.1
 }
@@ -47,6 +48,8 @@ type Switch struct {
 
 // Failover are the thresholds of the detector and the machine.
 type Failover struct {
+	// Profile of the pulse: fast, standard, conservative, or off.
+	Profile        string   `json:"profile"`
 	ProbeInterval  Duration `json:"probeInterval"` // 20 ms – 10 s
 	ProbeTimeout   Duration `json:"probeTimeout"`
 	SuspicionMult  int      `json:"suspicionMult"` // 1–10

@@ -27,9 +27,14 @@ func (p *process) onState(s projections.State) {
 // keepState keeps node.state and the detector's addresses in step with the log.
 func (p *process) keepState(ctx context.Context) {
 	k := keeper{dir: p.cfg.DataDir, release: p.opts.Version, state: p.state}
+	again := time.NewTicker(pulseKeep)
+	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			p.keepPulse(p.agent.State())
 		case s := <-p.news:
+			p.keepPulse(s)
 			gossip := gossipOf(s, p.cfg.Node)
 			if len(gossip) > 0 {
 				p.det.SetPeers(gossip)

@@ -19,6 +19,7 @@ import (
 	"dyad/cluster/quorum"
 	"dyad/eventlog/etcdlog"
 	"dyad/eventlog/journal"
+	"dyad/failover/beat"
 	"dyad/failover/detect"
 	"dyad/projections"
 	"dyad/speaker/address"
@@ -35,6 +36,8 @@ type Options struct {
 	// with "store".
 	Exe       string
 	StoreArgs []string
+	// PulseArgs start the pulse likewise; default "pulse".
+	PulseArgs []string
 	Log       *slog.Logger
 }
 
@@ -47,13 +50,15 @@ type process struct {
 	key    []byte
 	keyHex string
 
-	client *clientv3.Client
-	log    *etcdlog.Log
-	agent  *cluster.Agent
-	det    *detect.Detector
-	undo   []func(context.Context) // in the order of building
-	wg     sync.WaitGroup
-	news   chan projections.State // room for one: the newest state
+	client  *clientv3.Client
+	log     *etcdlog.Log
+	agent   *cluster.Agent
+	det     *detect.Detector
+	heart   *beat.Supervisor // nil without a pulse
+	beatKey []byte
+	undo    []func(context.Context) // in the order of building
+	wg      sync.WaitGroup
+	news    chan projections.State // room for one: the newest state
 }
 
 // Run runs the agent until ctx ends, and then stops it as planned. The data
@@ -69,6 +74,7 @@ func Run(ctx context.Context, c config.Config, o Options) (err error) {
 		{"agent", p.build},
 		{"store", p.startStore},
 		{"gossip", p.startDetector},
+		{"pulse", p.startPulse},
 		{"API", p.startAPI},
 	} {
 		if err := step.do(ctx); err != nil {
@@ -182,7 +188,9 @@ func (p *process) startDetector(context.Context) error {
 	p.det = det
 	checker := detect.NewChecker(p.agent.Emit, p.opts.Log)
 	p.later(func(context.Context) { checker.Close(); _ = det.Leave(); _ = det.Close() })
-	p.agent.Attach(cluster.Attached{Detector: det, Checker: checker, Store: p.agent.Attached().Store})
+	with := p.agent.Attached()
+	with.Detector, with.Checker = det, checker
+	p.agent.Attach(with)
 	return nil
 }
 

@@ -26,6 +26,7 @@ func ChildMain(in, out *os.File) error {
 	err := l.run()
 	l.closePaths()
 	l.closeTargets()
+	l.work.Wait()
 	if errors.Is(err, errAgentGone) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package beat
 import (
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,8 +39,13 @@ type loop struct {
 	taker   *pulse.Taker
 	paths   []pathSocket
 	segs    []segment
+	serial  int // of the targets and segments
 	targets []target
 	retryAt time.Duration // zero: everything is open
+	// Packet sockets take tens of milliseconds to open and to close (the kernel
+	// waits for a grace period), so others do that.
+	work   sync.WaitGroup
+	opened chan segment
 
 	feed     Feed
 	fedAt    time.Duration
@@ -47,6 +53,7 @@ type loop struct {
 	isolated bool
 	nextBeat time.Duration
 	countsAt time.Duration
+	moves    []Report // next hops that moved in this turn
 
 	polls []unix.PollFd
 	buf   [datagramLen]byte
@@ -59,7 +66,7 @@ type pathSocket struct {
 }
 
 func newLoop(in, out int) *loop {
-	l := &loop{start: time.Now(), in: in, out: outbox{fd: out}}
+	l := &loop{start: time.Now(), in: in, out: outbox{fd: out}, opened: make(chan segment, maxOpening)}
 	l.rebuildPolls()
 	return l
 }
@@ -226,6 +233,7 @@ func (l *loop) drainPath(now time.Duration, i int) {
 
 // turn judges, acts and beats.
 func (l *loop) turn(now time.Duration) {
+	l.takeOpened(now)
 	if l.retryAt != 0 && now >= l.retryAt {
 		l.open(now)
 	}
@@ -254,6 +262,7 @@ func (l *loop) turn(now time.Duration) {
 		c := l.det.Counts()
 		l.report(Report{Kind: reportCounts, Counts: &c})
 	}
+	l.tellMoves()
 	if l.pending != nil && !l.det.Quiet() {
 		s := *l.pending
 		l.pending = nil
@@ -265,7 +274,10 @@ func (l *loop) turn(now time.Duration) {
 // settle carries what the detector saw to the wire, and then to the agent.
 func (l *loop) settle(now time.Duration) {
 	events := l.det.Events()
-	defend := false
+	if len(events) == 0 {
+		return
+	}
+	seen, defend := time.Now().UnixNano(), false
 	for _, e := range events {
 		switch e.Kind {
 		case pulse.Doubted:
@@ -284,16 +296,14 @@ func (l *loop) settle(now time.Duration) {
 			defend = defend || e.Word.Flags&pulse.FlagSuspects != 0
 		}
 	}
-	if len(events) > 0 {
-		l.act(now)
-	}
+	l.act(now)
 	if defend {
 		for i := range l.targets {
 			l.defend(now, i)
 		}
 	}
 	for i := range events {
-		l.tell(&events[i])
+		l.tell(seen, &events[i])
 	}
 }
 

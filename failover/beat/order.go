@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,43 +32,76 @@ func (l *loop) order(now time.Duration, payload []byte) error {
 }
 
 // apply makes s the setup: sockets, detector and taker are made anew as far as
-// they change.
+// they change. Paths that stay are not interrupted.
 func (l *loop) apply(now time.Duration, s Setup) {
 	same := s.sameBeat(l.setup) && l.det != nil
-	l.giveAll(now)
-	l.closeTargets()
+	if !same || !slices.Equal(s.Targets, l.setup.Targets) {
+		l.giveAll(now)
+		l.closeTargets()
+	}
 	if !same {
 		l.closePaths()
-		l.det = nil
+		l.det, l.taker = nil, nil
 	}
+	was := l.setup
 	l.setup = s
-	if s.Peer == "" {
-		l.det, l.taker, l.retryAt = nil, nil, 0
+	switch {
+	case s.Peer == "":
+		l.retryAt = 0
 		l.rebuildPolls()
 		return
+	case same:
+		l.rewire(was.Paths)
+	case !l.begin(now):
+		l.setup = Setup{}
+		return
 	}
-	if !same {
-		d, err := pulse.NewDetector(pulse.Config{
-			Self: s.Self, Peer: s.Peer, Key: s.Key, Boot: newBoot(), Paths: len(s.Paths),
-			Profile: pulse.Profile{Interval: s.Interval, Misses: s.Misses},
-		}, now)
-		if err != nil {
-			l.report(Report{Kind: reportPathError, Path: s.Peer, Why: err.Error()})
-			l.setup = Setup{}
-			return
-		}
-		l.det = d
-		l.paths = make([]pathSocket, len(s.Paths))
-		for i := range l.paths {
-			l.paths[i].fd = -1
-		}
-		l.nextBeat, l.isolated = now, false
-		if l.fedAt == 0 {
-			l.fedAt = now // the agent has not had its turn yet
-		}
+	if l.targets == nil {
+		l.makeTargets(now)
 	}
-	l.makeTargets(now)
 	l.open(now)
+}
+
+// begin makes a detector that has heard nothing yet.
+func (l *loop) begin(now time.Duration) bool {
+	s := l.setup
+	d, err := pulse.NewDetector(pulse.Config{
+		Self: s.Self, Peer: s.Peer, Key: s.Key, Boot: newBoot(), Paths: len(s.Paths),
+		Profile: pulse.Profile{Interval: s.Interval, Misses: s.Misses},
+	}, now)
+	if err != nil {
+		l.report(Report{Kind: reportPathError, Path: s.Peer, Why: err.Error()})
+		return false
+	}
+	l.det, l.paths = d, make([]pathSocket, len(s.Paths))
+	for i := range l.paths {
+		l.paths[i].fd = -1
+	}
+	l.nextBeat, l.isolated = now, false
+	if l.fedAt == 0 {
+		l.fedAt = now // the agent has not had its turn yet
+	}
+	return true
+}
+
+// rewire keeps the sockets of the paths that stay.
+func (l *loop) rewire(was []Path) {
+	from, paths := make([]int, len(l.setup.Paths)), make([]pathSocket, len(l.setup.Paths))
+	for i, p := range l.setup.Paths {
+		paths[i].fd = -1
+		if from[i] = slices.Index(was, p); from[i] >= 0 {
+			paths[i] = l.paths[from[i]]
+			l.paths[from[i]].fd = -1
+		}
+	}
+	for i, p := range l.paths {
+		if p.fd >= 0 {
+			_ = unix.Close(p.fd)
+			l.report(Report{Kind: pulse.PathDown.String(), Path: was[i].Name})
+		}
+	}
+	l.det.Rewire(from)
+	l.paths = paths
 }
 
 func newBoot() uint64 {
@@ -88,7 +122,7 @@ func (l *loop) open(now time.Duration) {
 		p.fd = fd
 		p.told = l.couldNot(now, l.setup.Paths[i].Name, p.told, err)
 	}
-	l.openSegments(now)
+	l.openSegments()
 	l.rebuildPolls()
 }
 
@@ -122,9 +156,10 @@ func (l *loop) report(r Report) {
 	l.out.put(r)
 }
 
-// tell reports an event of the detector or the taker.
-func (l *loop) tell(e *pulse.Event) {
-	r := Report{Kind: e.Kind.String(), Silence: e.Silence, Boot: e.Boot}
+// tell reports an event of the detector or the taker, seen at a time in Unix
+// nanoseconds.
+func (l *loop) tell(seen int64, e *pulse.Event) {
+	r := Report{Kind: e.Kind.String(), At: seen, Silence: e.Silence, Boot: e.Boot}
 	switch e.Kind {
 	case pulse.Heard, pulse.Said, pulse.Suspected:
 		w := e.Word

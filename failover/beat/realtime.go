@@ -29,7 +29,7 @@ func realtime() string {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
 	var missing []string
-	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedFIFO, Priority: priority}, 0); err != nil {
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedFIFO, Priority: priority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0); err != nil {
 		missing = append(missing, fmt.Sprintf("real-time priority (%v; grant CAP_SYS_NICE or LimitRTPRIO=%d)", err, priority))
 	}
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {

@@ -44,13 +44,21 @@ type Setup struct {
 	Targets  []Target      `json:"targets"`
 }
 
-// sameBeat tells whether only the targets differ.
+// sameBeat tells whether only paths and targets differ.
 func (s Setup) sameBeat(o Setup) bool {
 	return s.Self == o.Self && s.Peer == o.Peer && slices.Equal(s.Key, o.Key) && s.Interval == o.Interval &&
-		s.Misses == o.Misses && s.Port == o.Port && slices.Equal(s.Paths, o.Paths)
+		s.Misses == o.Misses && s.Port == o.Port
 }
 
-func (s Setup) equal(o Setup) bool { return s.sameBeat(o) && slices.Equal(s.Targets, o.Targets) }
+func (s Setup) equal(o Setup) bool {
+	return s.sameBeat(o) && slices.Equal(s.Paths, o.Paths) && slices.Equal(s.Targets, o.Targets)
+}
+
+// names tells whether a path or a segment has that name.
+func (s Setup) names(name string) bool {
+	return slices.ContainsFunc(s.Paths, func(p Path) bool { return p.Name == name }) ||
+		slices.ContainsFunc(s.Targets, func(t Target) bool { return t.Interface == name })
+}
 
 // FeedBound is how long the agent may keep silent before its pulse calls it
 // hung. It must be fed several times within it.

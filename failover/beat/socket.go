@@ -63,7 +63,10 @@ func sockaddr(a netip.Addr, port int) unix.Sockaddr {
 type segment struct {
 	name     string
 	mac      neighbor.MAC
-	arp, ndp int    // -1 where not needed
+	arp, ndp int // -1 where not needed
+	opening  bool
+	serial   int    // of the targets it was opened for
+	err      error  // why it could not be
 	told     string // why it can't be opened, as the agent knows it
 }
 

@@ -44,14 +44,28 @@ func (l *loop) makeTargets(now time.Duration) {
 		}
 		l.targets = append(l.targets, target{Target: t, seg: seg})
 	}
+	if l.targets == nil {
+		l.targets = []target{} // made, though there are none
+	}
 	l.taker = pulse.NewTaker(classes)
 	l.taker.Arm(now, l.feed.Armed && !l.hung)
 }
 
-func (l *loop) openSegments(now time.Duration) {
+// maxOpening bounds the segments that are being opened; beyond it they wait for
+// the next attempt.
+const maxOpening = 16
+
+// openSegments has every segment opened that is not, and not being opened yet.
+func (l *loop) openSegments() {
+	opening := 0
+	for j := range l.segs {
+		if l.segs[j].opening {
+			opening++
+		}
+	}
 	for j := range l.segs {
 		s := &l.segs[j]
-		if s.arp >= 0 || s.ndp >= 0 {
+		if s.arp >= 0 || s.ndp >= 0 || s.opening || opening >= maxOpening {
 			continue
 		}
 		v4, v6 := false, false
@@ -59,19 +73,52 @@ func (l *loop) openSegments(now time.Duration) {
 			v4 = v4 || t.seg == j && t.Address.Is4()
 			v6 = v6 || t.seg == j && !t.Address.Is4()
 		}
-		told := s.told
-		opened, err := openSegment(s.name, v4, v6)
-		*s = opened
-		s.told = l.couldNot(now, s.name, told, err)
-		if err != nil {
+		s.opening = true
+		opening++
+		name, serial := s.name, l.serial
+		l.work.Go(func() {
+			got, err := openSegment(name, v4, v6)
+			got.err, got.serial = err, serial
+			l.opened <- got
+		})
+	}
+}
+
+// takeOpened takes the segments that have been opened meanwhile.
+func (l *loop) takeOpened(now time.Duration) {
+	for {
+		var got segment
+		select {
+		case got = <-l.opened:
+		default:
+			return
+		}
+		if got.serial != l.serial { // for targets of an earlier setup
+			l.closeSegment(got)
 			continue
 		}
-		for i := range l.targets {
-			if l.targets[i].seg == j {
-				l.targets[i].prepare(s.mac)
-				l.send(i, l.targets[i].ask) // learn who owns it
+		for j := range l.segs {
+			s := &l.segs[j]
+			if s.name != got.name {
+				continue
+			}
+			got.told = l.couldNot(now, s.name, s.told, got.err)
+			*s = got
+			for i := range l.targets {
+				if got.err == nil && l.targets[i].seg == j {
+					l.targets[i].prepare(s.mac)
+					l.send(i, l.targets[i].ask) // learn who owns it
+				}
 			}
 		}
+		l.rebuildPolls()
+	}
+}
+
+// closeSegment closes a segment in the background.
+func (l *loop) closeSegment(s segment) {
+	if s.arp >= 0 || s.ndp >= 0 {
+		l.work.Go(s.close)
 	}
 }
 
@@ -82,10 +129,11 @@ func (t *target) prepare(mac neighbor.MAC) {
 }
 
 func (l *loop) closeTargets() {
-	for j := range l.segs {
-		l.segs[j].close()
+	for _, s := range l.segs {
+		l.closeSegment(s)
 	}
 	l.segs, l.targets = nil, nil
+	l.serial++
 }
 
 // giveAll gives every held address back, before the targets change.
@@ -103,7 +151,19 @@ func (l *loop) send(i int, frame []byte) {
 	}
 }
 
-// act sends what the taker wants, takeovers first, and then reports.
+// moved notes that a next hop has moved. It is told after what led to it.
+func (l *loop) moved(kind string, t *target) {
+	l.moves = append(l.moves, Report{Kind: kind, At: time.Now().UnixNano(), Address: t.Address, Interface: t.Interface})
+}
+
+func (l *loop) tellMoves() {
+	for _, r := range l.moves {
+		l.report(r)
+	}
+	l.moves = l.moves[:0]
+}
+
+// act sends what the taker wants, takeovers first.
 func (l *loop) act(now time.Duration) {
 	for _, a := range l.taker.Actions() {
 		t := &l.targets[a.Target]
@@ -115,13 +175,13 @@ func (l *loop) act(now time.Duration) {
 			l.send(a.Target, t.take[1])
 			if !t.told {
 				t.told = true
-				l.report(Report{Kind: reportTook, Address: t.Address, Interface: t.Interface})
+				l.moved(reportTook, t)
 			}
 		case pulse.Give:
 			l.send(a.Target, t.give[0])
 			l.send(a.Target, t.give[1])
 			t.told = false
-			l.report(Report{Kind: reportGave, Address: t.Address, Interface: t.Interface})
+			l.moved(reportGave, t)
 		}
 	}
 	events := l.taker.Events()
@@ -132,7 +192,7 @@ func (l *loop) act(now time.Duration) {
 		case pulse.GatewayAlive:
 			l.isolated = false
 		}
-		l.tell(&events[i])
+		l.tell(time.Now().UnixNano(), &events[i])
 	}
 }
 
@@ -148,7 +208,8 @@ func (l *loop) drainSegment(now time.Duration, j, fd int) {
 		}
 		if err != nil {
 			if brokenSocket(err) {
-				l.segs[j].close()
+				l.closeSegment(l.segs[j])
+				l.segs[j].arp, l.segs[j].ndp = -1, -1
 				l.retryAt = now + retryEvery
 				l.rebuildPolls()
 			}

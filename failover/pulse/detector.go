@@ -34,6 +34,7 @@ const (
 type path struct {
 	heardAt time.Duration
 	up      bool
+	refused bool          // by the other node's kernel, since it was last heard
 	deaf    bool          // told: the other node does not hear us here
 	upSince time.Duration // for deaf: it needs time to hear us
 	seen    uint64        // highest counter of the accepted boot
@@ -198,7 +199,7 @@ func (d *Detector) hear(now time.Duration, pathID int, h *Heartbeat) {
 	}
 	p := &d.paths[pathID]
 	silence := now - d.heardAt
-	p.heardAt, d.heardAt = now, now
+	p.heardAt, p.refused, d.heardAt = now, false, now
 	if !p.up {
 		p.up, p.upSince, p.deaf = true, now, false
 		d.emit(Event{Kind: PathUp, Path: pathID})
@@ -263,15 +264,37 @@ func (d *Detector) lower(now time.Duration) {
 }
 
 // Refuse takes the word of the other node's kernel that nobody receives the
-// heartbeats on a path (ECONNREFUSED of a connected socket).
+// heartbeats on a path (ECONNREFUSED of a connected socket). The process is gone
+// when no path is left: one alone may just not be open yet, or any more.
 func (d *Detector) Refuse(now time.Duration, pathID int) {
 	d.counts.Refused++
-	if d.state != alive && d.state != suspected {
+	p := &d.paths[pathID]
+	if !p.up {
 		return
 	}
-	d.state = down
-	d.emit(Event{Kind: ProcessDown, Path: pathID, Silence: now - d.heardAt, Word: d.word, Boot: d.boot})
-	d.lower(now)
+	p.up, p.refused = false, true
+	d.emit(Event{Kind: PathDown, Path: pathID, Silence: now - p.heardAt})
+	for i := range d.cfg.Paths {
+		if d.paths[i].up {
+			return
+		}
+	}
+	d.fall(now)
+}
+
+// fall: no path hears the other node any more.
+func (d *Detector) fall(now time.Duration) {
+	e := Event{Kind: Suspected, Silence: now - d.heardAt, Word: d.word, Boot: d.boot}
+	d.state = suspected
+	for i := range d.cfg.Paths {
+		if d.paths[i].refused {
+			d.state, e.Kind, e.Path = down, ProcessDown, i
+		}
+	}
+	if d.state == suspected {
+		d.counts.Suspicions++
+	}
+	d.emit(e)
 }
 
 // Turn judges the silence. It is called after everything that has arrived was
@@ -300,9 +323,7 @@ func (d *Detector) Turn(now time.Duration) {
 	}
 	d.doubt(now, doubt)
 	if d.state == alive && up == 0 {
-		d.state = suspected
-		d.counts.Suspicions++
-		d.emit(Event{Kind: Suspected, Silence: now - d.heardAt, Word: d.word, Boot: d.boot})
+		d.fall(now)
 	}
 }
 
@@ -329,6 +350,19 @@ func (d *Detector) paused(now, gap time.Duration) {
 		}
 	}
 	d.emit(Event{Kind: Paused, Silence: gap})
+}
+
+// Rewire changes the paths without a break: path i is what path from[i] was, or
+// a new one if that is negative. The other node need not notice.
+func (d *Detector) Rewire(from []int) {
+	was := d.paths
+	d.paths = [MaxPaths]path{}
+	d.cfg.Paths = min(len(from), MaxPaths)
+	for i := range d.cfg.Paths {
+		if from[i] >= 0 && from[i] < MaxPaths {
+			d.paths[i] = was[from[i]]
+		}
+	}
 }
 
 // Due is when Turn has something to judge next, never before now.

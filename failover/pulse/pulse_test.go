@@ -287,11 +287,40 @@ func TestRefusedHeartbeats(t *testing.T) {
 	p.node[0].Refuse(p.now, 0) // before it was ever heard: no news
 	p.run(100 * ms)
 	p.said()
+	p.node[0].Refuse(p.now, 1) // one path: its socket is being opened anew
+	p.note(0)
+	p.want("a:path-down/1")
+	p.run(50 * ms)
+	p.want("a:doubted a:path-up/1 a:calm")
 	p.dead[1] = true
 	p.node[0].Refuse(p.now, 1)
 	p.node[0].Refuse(p.now, 0)
 	p.note(0)
-	p.want("a:process-down a:path-down/0 a:path-down/1")
+	p.want("a:path-down/1 a:path-down/0 a:process-down")
+	p.dead[1] = false
+	p.run(50 * ms)
+	p.said()
+	// One path refuses, the other one is cut: the refusal tells.
+	p.dead[1] = true
+	p.node[0].Refuse(p.now, 1)
+	p.run(50 * ms)
+	if s := p.said(); !strings.Contains(s, "a:process-down") || strings.Contains(s, "suspected") {
+		t.Error(s)
+	}
+}
+
+// A path that is added or taken away is no reason to suspect anybody.
+func TestPathsChangeWithoutABreak(t *testing.T) {
+	p := newPair(t)
+	p.run(100 * ms)
+	p.said()
+	p.node[0].Rewire([]int{0})
+	p.run(8 * ms)
+	p.node[0].Rewire([]int{0, -1})
+	p.run(time.Second)
+	if s := p.said(); strings.Contains(s, "suspected") || !strings.Contains(s, "a:path-up/1") {
+		t.Error(s)
+	}
 }
 
 // Two configurations that differ make nobody suspect anybody.
