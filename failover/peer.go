@@ -18,6 +18,7 @@ type peer struct {
 	lastHeard     time.Time       // when the present silence began
 	since         time.Time       // see Contact.Since
 	quietAt       time.Time       // when the pulse fell silent; zero while it hears
+	memberAt      time.Time       // since when the membership holds it for alive
 	counted       bool            // the present silence counts as a death already
 	suspicions    []time.Time     // that came to nothing so far; like deaths
 	report        Report
@@ -62,7 +63,9 @@ func (m *Machine) heard(now time.Time, name, sensor string) []Fact {
 	if name == m.cfg.Self {
 		return nil
 	}
-	m.peer(name).member = projections.Alive
+	if p := m.peer(name); p.member != projections.Alive {
+		p.member, p.memberAt = projections.Alive, now
+	}
 	return m.weigh(now, name, reading{sensor: sensor})
 }
 

@@ -207,21 +207,31 @@ func (m *Machine) secondOpinion(now time.Time) []Fact {
 	var facts []Fact
 	for _, name := range slices.Sorted(maps.Keys(m.peers)) {
 		p := m.peers[name]
-		if p.contradicted() && now.Sub(p.quietAt) >= contradictAfter {
+		if due := p.contradicted(); !due.IsZero() && !now.Before(due) {
 			facts = append(facts, m.heart(now, name, projections.Unknown, reading{sensor: SensorMemberlist})...)
 		}
 	}
 	return facts
 }
 
-func (p *peer) contradicted() bool { return !p.quietAt.IsZero() && p.member == projections.Alive }
+// contradicted is when the membership will have contradicted the pulse for long
+// enough; zero if it does not. A node that has just joined gets the time to be
+// heard.
+func (p *peer) contradicted() time.Time {
+	if p.quietAt.IsZero() || p.member != projections.Alive {
+		return time.Time{}
+	}
+	from := p.quietAt
+	if p.memberAt.After(from) {
+		from = p.memberAt
+	}
+	return from.Add(contradictAfter)
+}
 
 func (m *Machine) opinionDue() time.Time {
 	var due time.Time
 	for _, p := range m.peers {
-		if p.contradicted() {
-			due = earliest(due, p.quietAt.Add(contradictAfter))
-		}
+		due = earliest(due, p.contradicted())
 	}
 	return due
 }

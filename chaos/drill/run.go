@@ -262,7 +262,7 @@ func (r *run) finish(ctx context.Context) (chaos.Report, error) {
 	t := s.Timeline[r.target.Name]
 	per, worst := chaos.Summarize(chaos.Run{
 		Start: seen.Start, FaultAt: r.held.AppliedAt, HealedAt: r.held.HealedAt, Streams: seen.Streams,
-		Instants: chaos.Instants{Detected: t.Detected, Decided: t.Decided, Announced: t.Announced},
+		Instants: chaos.Instants{Detected: t.Detected, Decided: t.Decided, Announced: t.Announced, NextHop: t.NextHop},
 	})
 	flows := 0
 	for _, x := range r.targets {

@@ -27,12 +27,16 @@ func (p *process) onState(s projections.State) {
 // keepState keeps node.state and the detector's addresses in step with the log.
 func (p *process) keepState(ctx context.Context) {
 	k := keeper{dir: p.cfg.DataDir, release: p.opts.Version, state: p.state}
-	again := time.NewTicker(pulseKeep)
+	again := time.NewTicker(pulseFirst)
 	defer again.Stop()
 	for {
 		select {
 		case <-again.C:
-			p.keepPulse(p.agent.State())
+			// After a start the checkpoint has to do: the log may come late, or never.
+			if s := p.agent.State(); len(s.Nodes) > 0 {
+				again.Reset(pulseKeep)
+				p.keepPulse(s)
+			}
 		case s := <-p.news:
 			p.keepPulse(s)
 			gossip := gossipOf(s, p.cfg.Node)

@@ -53,7 +53,7 @@ type loop struct {
 	isolated bool
 	nextBeat time.Duration
 	countsAt time.Duration
-	moves    []Report // next hops that moved in this turn
+	later    []Report // what acting led to in this turn, told after what led to it
 
 	polls []unix.PollFd
 	buf   [datagramLen]byte
@@ -262,7 +262,7 @@ func (l *loop) turn(now time.Duration) {
 		c := l.det.Counts()
 		l.report(Report{Kind: reportCounts, Counts: &c})
 	}
-	l.tellMoves()
+	l.tellLater()
 	if l.pending != nil && !l.det.Quiet() {
 		s := *l.pending
 		l.pending = nil

@@ -1,9 +1,12 @@
 package beat
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +14,9 @@ import (
 
 const (
 	// priority among real-time threads (1–99): above ordinary ones, below the
-	// kernel's own watchdogs.
-	priority = 50
+	// kernel's own watchdogs. runtimePriority is that of Go's own threads.
+	priority        = 50
+	runtimePriority = 40
 	// memoryLimit is when garbage is collected after all, in bytes: the loop makes
 	// none, but reports do.
 	memoryLimit = 64 << 20
@@ -22,6 +26,30 @@ const (
 	timerSlack = 1
 )
 
+// everyThread gives all threads of the process a real-time priority, the calling
+// one the highest; those to come inherit one. The loop's own would not be enough:
+// on its way out of a system call it may need a lock that another thread of Go's
+// runtime holds, and that one would wait for a busy machine.
+func everyThread() error {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	set := func(tid, priority int) error {
+		return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedFIFO, Priority: uint32(priority)}, 0)
+	}
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		if err := set(tid, runtimePriority); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return set(0, priority)
+}
+
 // realtime makes the calling goroutine's thread as punctual as the host allows,
 // for good. It returns what could not be had, and what to do about it.
 func realtime() string {
@@ -29,7 +57,7 @@ func realtime() string {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
 	var missing []string
-	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedFIFO, Priority: priority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0); err != nil {
+	if err := everyThread(); err != nil {
 		missing = append(missing, fmt.Sprintf("real-time priority (%v; grant CAP_SYS_NICE or LimitRTPRIO=%d)", err, priority))
 	}
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {

@@ -151,16 +151,16 @@ func (l *loop) send(i int, frame []byte) {
 	}
 }
 
-// moved notes that a next hop has moved. It is told after what led to it.
+// moved notes that a next hop has moved.
 func (l *loop) moved(kind string, t *target) {
-	l.moves = append(l.moves, Report{Kind: kind, At: time.Now().UnixNano(), Address: t.Address, Interface: t.Interface})
+	l.later = append(l.later, Report{Kind: kind, At: time.Now().UnixNano(), Address: t.Address, Interface: t.Interface})
 }
 
-func (l *loop) tellMoves() {
-	for _, r := range l.moves {
+func (l *loop) tellLater() {
+	for _, r := range l.later {
 		l.report(r)
 	}
-	l.moves = l.moves[:0]
+	l.later = l.later[:0]
 }
 
 // act sends what the taker wants, takeovers first.
@@ -192,7 +192,7 @@ func (l *loop) act(now time.Duration) {
 		case pulse.GatewayAlive:
 			l.isolated = false
 		}
-		l.tell(time.Now().UnixNano(), &events[i])
+		l.later = append(l.later, Report{Kind: events[i].Kind.String(), At: time.Now().UnixNano()})
 	}
 }
 
