@@ -90,6 +90,12 @@ func (m *Machine) weigh(now time.Time, name string, r reading) []Fact {
 		p.prove(now)
 	case projections.Suspect:
 		m.suspected(now, p)
+	case projections.Gray:
+		// A kernel that answers has lost nothing, however long the agent stands
+		// still; that its sessions are up is part of the proof afterwards.
+		if was != projections.Suspect && !p.counted {
+			m.suspected(now, p)
+		}
 	case projections.Left, projections.Unknown:
 	default:
 		if !p.counted {

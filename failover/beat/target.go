@@ -48,6 +48,9 @@ func (l *loop) makeTargets(now time.Duration) {
 		l.targets = []target{} // made, though there are none
 	}
 	l.taker = pulse.NewTaker(classes)
+	for i := range classes {
+		l.taker.Open(now, i, false)
+	}
 	l.taker.Arm(now, l.feed.Armed && !l.hung)
 }
 
@@ -107,6 +110,7 @@ func (l *loop) takeOpened(now time.Duration) {
 			for i := range l.targets {
 				if got.err == nil && l.targets[i].seg == j {
 					l.targets[i].prepare(s.mac)
+					l.taker.Open(now, i, true)
 					l.send(i, l.targets[i].ask) // learn who owns it
 				}
 			}
@@ -210,6 +214,11 @@ func (l *loop) drainSegment(now time.Duration, j, fd int) {
 			if brokenSocket(err) {
 				l.closeSegment(l.segs[j])
 				l.segs[j].arp, l.segs[j].ndp = -1, -1
+				for i := range l.targets {
+					if l.targets[i].seg == j {
+						l.taker.Open(now, i, false)
+					}
+				}
 				l.retryAt = now + retryEvery
 				l.rebuildPolls()
 			}

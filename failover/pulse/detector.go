@@ -340,13 +340,15 @@ func (d *Detector) doubt(now time.Duration, some bool) {
 	d.doubted, d.quieting = some, all
 }
 
-// paused throws away the silence across a pause of our own.
+// paused throws away the silence across a pause of our own; what was silence
+// before it still is.
 func (d *Detector) paused(now, gap time.Duration) {
 	d.counts.Pauses++
 	d.counts.LongestPause = max(d.counts.LongestPause, gap)
+	d.heardAt = min(now, d.heardAt+gap)
 	for i := range d.paths {
 		if p := &d.paths[i]; p.up {
-			p.heardAt = now
+			p.heardAt = min(now, p.heardAt+gap)
 		}
 	}
 	d.emit(Event{Kind: Paused, Silence: gap})

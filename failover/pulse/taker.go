@@ -38,6 +38,8 @@ const (
 	// answer; AskLimit unanswered in a row mean that nobody is there.
 	AskEvery = 10 * time.Millisecond
 	AskLimit = 3
+	// GatewayLimit is AskLimit for routers, which answer from a slower place.
+	GatewayLimit = 5
 	// AskSlow is the gap once it is known who is there, AskIdle once that has been
 	// so for AskIdleAfter questions: a path may be down for days.
 	AskSlow      = 50 * time.Millisecond
@@ -52,6 +54,7 @@ const (
 
 type target struct {
 	class      Class
+	closed     bool // nothing can be sent there
 	asked      int  // questions in this doubt
 	unanswered int  // in a row
 	answered   bool // somebody is there
@@ -59,6 +62,14 @@ type target struct {
 	held       bool
 	announced  int
 	nextTake   time.Duration
+}
+
+// limit is how many unanswered questions in a row mean that nobody is there.
+func (x *target) limit() int {
+	if x.class == Gateway {
+		return GatewayLimit
+	}
+	return AskLimit
 }
 
 // presence is what the answers of a class of targets add up to.
@@ -113,6 +124,19 @@ func (t *Taker) Events() []Event {
 // Held tells whether the address of target i is announced here now.
 func (t *Taker) Held(i int) bool { return t.targets[i].held }
 
+// Open tells whether frames about target i can be sent and heard. Until told
+// otherwise they can. A target that is not open is neither asked nor taken, and
+// says nothing about who is there.
+func (t *Taker) Open(now time.Duration, i int, open bool) {
+	x := &t.targets[i]
+	if x.closed == !open {
+		return
+	}
+	x.closed = !open
+	x.asked, x.unanswered, x.nextAsk = 0, 0, now
+	t.step(now)
+}
+
 // Arm lets the taker take, or forbids it: a node that steps down, or that holds
 // no service address, must not draw traffic to itself.
 func (t *Taker) Arm(now time.Duration, armed bool) {
@@ -121,8 +145,12 @@ func (t *Taker) Arm(now time.Duration, armed bool) {
 }
 
 // Doubt starts asking, or asks anew: a path is silent, or about to be, or all
-// are. Earlier answers count no more.
+// are. Earlier answers count no more; once the node is silent altogether the
+// questions go on anyway, and what a refusal has shown stays true.
 func (t *Taker) Doubt(now time.Duration) {
+	if t.quiet {
+		return
+	}
 	t.doubt, t.kernel = true, notKnown
 	for i := range t.targets {
 		x := &t.targets[i]
@@ -213,7 +241,7 @@ func (t *Taker) Due() (time.Duration, bool) {
 	}
 	for i := range t.targets {
 		x := &t.targets[i]
-		if t.doubt {
+		if t.doubt && !x.closed {
 			at(x.nextAsk)
 		}
 		if x.held {
@@ -256,7 +284,7 @@ func (t *Taker) step(now time.Duration) {
 // hold takes or gives one next hop.
 func (t *Taker) hold(now time.Duration, i int) {
 	x := &t.targets[i]
-	want := t.armed && (t.quiet || t.cut && t.doubt) && !x.answered
+	want := t.armed && !x.closed && (t.quiet || t.cut && t.doubt) && !x.answered
 	switch {
 	case want && !x.held:
 		x.held, x.announced, x.nextTake = true, 0, now
@@ -277,7 +305,7 @@ func (t *Taker) hold(now time.Duration, i int) {
 
 func (t *Taker) ask(now time.Duration, i int) {
 	x := &t.targets[i]
-	if now < x.nextAsk {
+	if x.closed || now < x.nextAsk {
 		return
 	}
 	x.asked++
@@ -285,12 +313,12 @@ func (t *Taker) ask(now time.Duration, i int) {
 	switch {
 	case x.asked >= AskIdleAfter:
 		x.nextAsk = now + AskIdle
-	case x.asked >= AskLimit:
+	case x.asked >= x.limit():
 		x.nextAsk = now + AskSlow
 	default:
 		x.nextAsk = now + AskEvery
 	}
-	if x.unanswered == AskLimit {
+	if x.unanswered == x.limit() {
 		x.nextAsk = now + AskEvery // what the last question gets
 	}
 	t.do(i, Ask)
@@ -301,12 +329,15 @@ func (t *Taker) expire(now time.Duration) {
 	var kernels, gateways, kernelsAbsent, gatewaysAbsent int
 	for i := range t.targets {
 		x := &t.targets[i]
-		gone := x.unanswered >= AskLimit && now >= x.nextAsk
+		if x.closed {
+			continue
+		}
+		gone := x.unanswered >= x.limit() && now >= x.nextAsk
 		if gone {
 			x.answered = false
 		}
 		// Asked often enough, and nobody there.
-		away := !x.answered && x.unanswered >= AskLimit && (gone || x.unanswered > AskLimit)
+		away := !x.answered && x.unanswered >= x.limit() && (gone || x.unanswered > x.limit())
 		if x.class == Gateway {
 			gateways++
 			gatewaysAbsent += count(away)

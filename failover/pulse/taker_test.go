@@ -115,6 +115,8 @@ func TestOwnerDefends(t *testing.T) {
 func TestRefusedTakesNothingWhileTheKernelLives(t *testing.T) {
 	w := newWire(t)
 	w.k.Refused(w.now)
+	w.k.Doubt(w.now) // of the silence that follows
+	w.note()
 	w.run(time.Second)
 	w.want("")
 	w.die()
@@ -169,6 +171,22 @@ func TestUnarmedTakesNothing(t *testing.T) {
 	w.k.Arm(w.now, false)
 	w.note()
 	w.want("give0")
+}
+
+// A target whose interface can't be used is no evidence, and is not taken.
+func TestClosedTargetsSayNothing(t *testing.T) {
+	w := newWire(t)
+	w.die()
+	w.k.Open(w.now, 0, false)
+	w.k.Open(w.now, 1, false)
+	w.k.Quiet(w.now)
+	w.run(time.Second)
+	w.want("")
+	w.k.Open(w.now, 0, true)
+	w.run(30 * ms)
+	w.want("take0 take0 take0")
+	w.run(30 * ms)
+	w.want("kernel-dead")
 }
 
 // A path may be down for days: the questions become rare.
