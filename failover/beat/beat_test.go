@@ -326,6 +326,7 @@ func TestNextHopIsTakenAndGivenBack(t *testing.T) {
 	}
 	w.ip("-n", router, "link", "set", "to-b", "nomaster")
 	w.ip("-n", w.ns["a"], "link", "set", "i", "down")
+	defer func() { if t.Failed() { fmt.Println(a.Status(), a.said, w.neighborMAC("router", hops[0]), w.neighborMAC("router", hops[1]), macA, macB); out, _ := exec.Command("ip", "-n", router, "neigh").CombinedOutput(); fmt.Println(string(out)) } }()
 	until(t, "the router to send to a", at(macA))
 	if held := a.Status().Held; len(held) != 2 {
 		t.Errorf("held: %v", held)
