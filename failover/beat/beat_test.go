@@ -29,7 +29,29 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "enter" {
+		fmt.Fprintln(os.Stderr, enter(os.Args[2]))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
+}
+
+// enter becomes the pulse process inside a namespace. (ip netns exec would hold
+// the mounts of everybody's namespaces, which then can't be removed.)
+func enter(ns string) error {
+	runtime.LockOSThread()
+	h, err := netns.GetFromName(ns)
+	if err == nil {
+		err = netns.Set(h)
+	}
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(exe, []string{exe, "pulse"}, os.Environ())
 }
 
 // wire is two namespaces, a and b, with two links between them: i (10.1.0.0/24)
@@ -103,8 +125,7 @@ func (w *wire) start(node string) *end {
 	e := &end{}
 	var err error
 	e.Supervisor, err = Start(Config{
-		// ip becomes the process, in the namespace, also when it is started again.
-		Exe: "ip", Args: []string{"netns", "exec", w.ns[node], os.Args[0], "pulse"},
+		Args: []string{"enter", w.ns[node]}, // also when it is started again
 		Emit: func(_ time.Time, in failover.Input) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -295,7 +316,8 @@ func TestNextHopIsTakenAndGivenBack(t *testing.T) {
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", router).Run() })
 	// The segment becomes a bridge in the router's namespace.
 	w.ip("-n", w.ns["a"], "link", "del", "r")
-	w.ip("-n", router, "link", "add", "r", "type", "bridge")
+	// Its own address, or it would change with its ports and forget its neighbors.
+	w.ip("-n", router, "link", "add", "r", "address", "02:00:00:00:00:09", "type", "bridge")
 	for i, n := range []string{"a", "b"} {
 		w.ip("link", "add", "r", "netns", w.ns[n], "type", "veth", "peer", "name", "to-"+n, "netns", router)
 		w.ip("-n", router, "link", "set", "to-"+n, "master", "r", "up")
@@ -326,7 +348,6 @@ func TestNextHopIsTakenAndGivenBack(t *testing.T) {
 	}
 	w.ip("-n", router, "link", "set", "to-b", "nomaster")
 	w.ip("-n", w.ns["a"], "link", "set", "i", "down")
-	defer func() { if t.Failed() { fmt.Println(a.Status(), a.said, w.neighborMAC("router", hops[0]), w.neighborMAC("router", hops[1]), macA, macB); out, _ := exec.Command("ip", "-n", router, "neigh").CombinedOutput(); fmt.Println(string(out)) } }()
 	until(t, "the router to send to a", at(macA))
 	if held := a.Status().Held; len(held) != 2 {
 		t.Errorf("held: %v", held)
