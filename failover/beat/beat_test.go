@@ -68,10 +68,7 @@ func newWire(t *testing.T) *wire {
 	}
 	w := &wire{t: t, ns: map[string]string{}}
 	for _, n := range []string{"a", "b"} {
-		name := fmt.Sprintf("dybeat-%d-%s", os.Getpid(), n)
-		w.ns[n] = name
-		w.ip("netns", "add", name)
-		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
+		w.add(n)
 	}
 	for _, l := range []struct{ name, subnet string }{{"i", "10.1.0"}, {"r", "10.2.0"}} {
 		w.ip("link", "add", l.name, "netns", w.ns["a"], "type", "veth", "peer", "name", l.name, "netns", w.ns["b"])
@@ -84,6 +81,27 @@ func newWire(t *testing.T) *wire {
 		w.ip("-n", w.ns[n], "addr", "add", fmt.Sprintf("2001:db8:2::%d/64", i+1), "dev", "r", "nodad")
 	}
 	return w
+}
+
+// add makes a namespace. (ip netns add would mount over the namespaces that are
+// there already, which then can't be removed.)
+func (w *wire) add(node string) {
+	w.t.Helper()
+	name := fmt.Sprintf("dybeat-%d-%s", os.Getpid(), node)
+	w.ns[node] = name
+	made := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread is in the new namespace
+		h, err := netns.NewNamed(name)
+		if err == nil {
+			err = h.Close()
+		}
+		made <- err
+	}()
+	if err := <-made; err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = netns.DeleteNamed(name) })
 }
 
 func (w *wire) ip(args ...string) {
@@ -310,10 +328,8 @@ func (w *wire) mac(node string) (mac string) {
 // says b again.
 func TestNextHopIsTakenAndGivenBack(t *testing.T) {
 	w := newWire(t)
-	router := fmt.Sprintf("dybeat-%d-router", os.Getpid())
-	w.ns["router"] = router
-	w.ip("netns", "add", router)
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", router).Run() })
+	w.add("router")
+	router := w.ns["router"]
 	// The segment becomes a bridge in the router's namespace.
 	w.ip("-n", w.ns["a"], "link", "del", "r")
 	// Its own address, or it would change with its ports and forget its neighbors.
