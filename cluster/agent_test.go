@@ -37,6 +37,7 @@ type world struct {
 }
 
 type node struct {
+	pulse  Pulse
 	w      *world
 	name   string
 	cfg    config.Config
@@ -195,7 +196,7 @@ func (n *node) startWith(log eventlog.Log) {
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
-	a.Attach(Attached{Detector: det})
+	a.Attach(Attached{Detector: det, Pulse: n.pulse})
 	ctx, cancel := context.WithCancel(context.Background())
 	n.w.mu.Lock()
 	n.agent, n.det, n.cancel, n.done = a, det, cancel, make(chan error, 1)
