@@ -27,18 +27,25 @@ func (p *process) onState(s projections.State) {
 // keepState keeps node.state and the detector's addresses in step with the log.
 func (p *process) keepState(ctx context.Context) {
 	k := keeper{dir: p.cfg.DataDir, release: p.opts.Version, state: p.state}
-	again := time.NewTicker(pulseFirst)
-	defer again.Stop()
+	pulse := time.NewTimer(pulseFirst)
+	defer pulse.Stop()
+	soon := true
 	for {
 		select {
-		case <-again.C:
+		case <-pulse.C:
 			// After a start the checkpoint has to do: the log may come late, or never.
-			if s := p.agent.State(); len(s.Nodes) > 0 {
-				again.Reset(pulseKeep)
-				p.keepPulse(s)
+			s := p.agent.State()
+			if soon = len(s.Nodes) == 0; soon {
+				pulse.Reset(pulseFirst)
+				continue
 			}
-		case s := <-p.news:
 			p.keepPulse(s)
+			pulse.Reset(pulseKeep)
+		case s := <-p.news:
+			if !soon { // not with every event: there may be thousands a second
+				soon = true
+				pulse.Reset(pulseFirst)
+			}
 			gossip := gossipOf(s, p.cfg.Node)
 			if len(gossip) > 0 {
 				p.det.SetPeers(gossip)

@@ -132,7 +132,8 @@ func sharedInterface(own, remote netip.Addr) (string, bool) {
 
 // pulseKeep is how often the pulse is told anew where everything is: interfaces
 // come and go without an event.
-// pulseFirst is how often that is looked for right after a start.
+// pulseFirst is how soon it is told after a change of the log, and how often the
+// first state is looked for after a start.
 const (
 	pulseKeep  = 5 * time.Second
 	pulseFirst = 20 * time.Millisecond

@@ -2,6 +2,7 @@ package beat
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,6 +95,9 @@ func (s *Supervisor) Set(setup Setup) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if bytes.Equal(b, s.setup) {
+		return nil
+	}
 	s.setup, s.peer = b, setup.Peer
 	maps.DeleteFunc(s.status.Paths, func(name string, _ PathStatus) bool { return !setup.names(name) })
 	renew(s.setups, b)

@@ -242,6 +242,7 @@ func (d *Detector) leave(now time.Duration, k Kind, h *Heartbeat) {
 	if d.state == unknown || d.state == down && k == ProcessDown {
 		return
 	}
+	d.lower(now)
 	d.emit(Event{Kind: k, Silence: now - d.heardAt, Word: h.Word, Boot: h.Boot})
 	d.state, d.heardAt, d.word = down, now, h.Word
 	if k == Left {
@@ -250,7 +251,6 @@ func (d *Detector) leave(now time.Duration, k Kind, h *Heartbeat) {
 	for i := range d.paths {
 		d.paths[i].seen = max(d.paths[i].seen, h.Counter)
 	}
-	d.lower(now)
 }
 
 // lower marks every path as down.

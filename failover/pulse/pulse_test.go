@@ -270,7 +270,7 @@ func TestLastWords(t *testing.T) {
 	p.said()
 	p.word[1].Flags = FlagGone
 	p.beat(1)
-	p.want("a:process-down a:path-down/0 a:path-down/1")
+	p.want("a:path-down/0 a:path-down/1 a:process-down")
 	p.run(ms)
 	p.word[1].Flags = 0
 	p.run(100 * ms)
@@ -279,7 +279,7 @@ func TestLastWords(t *testing.T) {
 	p.beat(1)
 	p.dead[1] = true
 	p.run(time.Second)
-	p.want("a:left a:path-down/0 a:path-down/1")
+	p.want("a:path-down/0 a:path-down/1 a:left")
 }
 
 func TestRefusedHeartbeats(t *testing.T) {
