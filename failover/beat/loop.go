@@ -109,24 +109,35 @@ func (l *loop) wait(now time.Duration) error {
 			due = min(due, at)
 		}
 	}
-	l.polls[1].Events = 0
+	l.polls[pollOut].Events = 0
 	if l.out.waits() {
-		l.polls[1].Events = unix.POLLOUT
+		l.polls[pollOut].Events = unix.POLLOUT
 	}
 	ts := unix.NsecToTimespec(max(0, due-now).Nanoseconds())
 	_, err := unix.Ppoll(l.polls, &ts, nil)
-	if err != nil && !errors.Is(err, unix.EINTR) {
-		return err
+	if errors.Is(err, unix.EINTR) {
+		for i := range l.polls {
+			l.polls[i].Revents = 0
+		}
+		return nil
 	}
-	return nil
+	return err
 }
 
-// rebuildPolls lists what can wake the loop: first the agent's two pipes.
+// Places in polls: the agent's two pipes, the paths, two for each segment.
+const (
+	pollIn = iota
+	pollOut
+	pollPaths
+)
+
+func (l *loop) pollSegment(j int) int { return pollPaths + len(l.paths) + 2*j }
+
+// rebuildPolls lists what can wake the loop. What is not open has its place too;
+// the kernel passes over a negative descriptor.
 func (l *loop) rebuildPolls() {
 	add := func(fd int, events int16) {
-		if fd >= 0 {
-			l.polls = append(l.polls, unix.PollFd{Fd: int32(fd), Events: events})
-		}
+		l.polls = append(l.polls, unix.PollFd{Fd: int32(fd), Events: events})
 	}
 	l.polls = l.polls[:0]
 	add(l.in, unix.POLLIN)
@@ -142,6 +153,9 @@ func (l *loop) rebuildPolls() {
 
 // hearAgent takes what the agent has sent.
 func (l *loop) hearAgent(now time.Duration) (bye bool, err error) {
+	if l.polls[pollIn].Revents == 0 {
+		return false, nil
+	}
 	for {
 		n, err := unix.Read(l.in, l.buf[:])
 		switch {
@@ -198,19 +212,32 @@ func (l *loop) frame(now time.Duration, kind byte, payload []byte) error {
 // drain takes everything that has arrived.
 //
 // Invariant: it comes before the turn, which judges silence: what waited in a
-// socket while the loop was late counts as heard.
+// socket while the loop was late counts as heard. So what the kernel did not show
+// as ready is read too when a silence is due.
 func (l *loop) drain(now time.Duration) {
 	if l.det == nil {
 		return
 	}
+	all := l.det.Due(now) <= now
 	for i := range l.paths {
-		l.drainPath(now, i)
+		if all || l.ready(pollPaths+i) {
+			l.drainPath(now, i)
+		}
 	}
-	for i := range l.segs {
-		l.drainSegment(now, i, l.segs[i].arp)
-		l.drainSegment(now, i, l.segs[i].ndp)
+	for j := range l.segs {
+		at := l.pollSegment(j)
+		if all || l.ready(at) {
+			l.drainSegment(now, j, l.segs[j].arp)
+		}
+		if all || l.ready(at+1) {
+			l.drainSegment(now, j, l.segs[j].ndp)
+		}
 	}
 }
+
+// ready tells whether the kernel has something for that place. The list may be
+// newer than the last wait.
+func (l *loop) ready(at int) bool { return at < len(l.polls) && l.polls[at].Revents != 0 }
 
 func (l *loop) drainPath(now time.Duration, i int) {
 	fd := l.paths[i].fd
