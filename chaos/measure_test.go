@@ -137,6 +137,11 @@ func TestMeasureProperties(t *testing.T) {
 	})
 }
 
+func parts(by string, detect, decide, announce, converge int) Parts {
+	d := func(n int) time.Duration { return time.Duration(n) * ms }
+	return Parts{Known: true, By: by, Detect: d(detect), Decide: d(decide), Announce: d(announce), Converge: d(converge)}
+}
+
 func TestSplit(t *testing.T) {
 	t0 := time.Unix(1_700_000_000, 0)
 	at := func(n int) time.Time { return t0.Add(time.Duration(n) * ms) }
@@ -145,12 +150,15 @@ func TestSplit(t *testing.T) {
 		in   Instants
 		want Parts
 	}{
-		{"as it should be", Instants{at(300), at(301), at(303)}, Parts{true, 298 * ms, 1 * ms, 2 * ms, 99 * ms}},
-		{"noticed before the first lost probe", Instants{at(1), at(1), at(5)}, Parts{true, 0, 0, 3 * ms, 397 * ms}},
-		{"announced after traffic was back", Instants{at(300), at(301), at(900)}, Parts{true, 298 * ms, 1 * ms, 101 * ms, 0}},
-		{"an earlier takeover", Instants{at(-50), at(-49), at(-48)}, Parts{}},
+		{"as it should be", Instants{Detected: at(300), Decided: at(301), Announced: at(303)}, parts(ByPreference, 298, 1, 2, 99)},
+		{"noticed before the first lost probe", Instants{Detected: at(1), Decided: at(1), Announced: at(5)}, parts(ByPreference, 0, 0, 3, 397)},
+		{"announced after traffic was back", Instants{Detected: at(300), Decided: at(301), Announced: at(900)}, parts(ByPreference, 298, 1, 101, 0)},
+		{"an earlier takeover", Instants{Detected: at(-50), Decided: at(-49), Announced: at(-48)}, Parts{}},
 		{"nothing told", Instants{}, Parts{}},
-		{"announced not told", Instants{at(300), at(301), time.Time{}}, Parts{true, 298 * ms, 1 * ms, 0, 101 * ms}},
+		{"the next hop first", Instants{at(15), at(16), at(18), at(15)}, parts(ByNextHop, 13, 0, 0, 387)},
+		{"the next hop after the routes", Instants{at(15), at(16), at(18), at(20)}, parts(ByPreference, 13, 1, 2, 384)},
+		{"the next hop alone", Instants{Detected: at(15), NextHop: at(17)}, parts(ByNextHop, 13, 0, 2, 385)},
+		{"announced not told", Instants{Detected: at(300), Decided: at(301), Announced: time.Time{}}, parts(ByPreference, 298, 1, 0, 101)},
 	}
 	for _, c := range cases {
 		if got := Split(t0, at(2), at(402), c.in); got != c.want {
@@ -167,7 +175,7 @@ func TestSplitProperties(t *testing.T) {
 		}
 		from := t0.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "from")) * ms)
 		to := from.Add(time.Duration(rapid.IntRange(0, 1000).Draw(t, "length")) * ms)
-		p := Split(t0, from, to, Instants{draw("detected"), draw("decided"), draw("announced")})
+		p := Split(t0, from, to, Instants{draw("detected"), draw("decided"), draw("announced"), draw("next hop")})
 		if min(p.Detect, p.Decide, p.Announce, p.Converge) < 0 {
 			t.Fatalf("negative part: %+v", p)
 		}

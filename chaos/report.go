@@ -15,6 +15,8 @@ type Figures struct {
 	DecideMS   float64 `json:"decide_ms"`
 	AnnounceMS float64 `json:"announce_ms"`
 	ConvergeMS float64 `json:"converge_ms"`
+	// By is what brought traffic back: next-hop or preference; empty if unknown.
+	By string `json:"by,omitempty"`
 	// LostPackets counts lost probes while the fault stood.
 	LostPackets int `json:"lost_packets"`
 	// FailbackLost counts lost probes after the heal.
@@ -124,7 +126,7 @@ func (r Run) stream(s Stream) AddressReport {
 		Address: s.Address, Service: s.Service,
 		Figures: Figures{
 			OutageMS: Ms(o.Length()), DetectMS: Ms(p.Detect), DecideMS: Ms(p.Decide),
-			AnnounceMS: Ms(p.Announce), ConvergeMS: Ms(p.Converge),
+			AnnounceMS: Ms(p.Announce), ConvergeMS: Ms(p.Converge), By: p.By,
 			LostPackets: during.Lost, FailbackLost: after.Lost,
 		},
 		Returned:  all.Answered > 0 && (len(runs) == 0 || !runs[len(runs)-1].Open),
@@ -225,7 +227,12 @@ func (a AddressReport) String() string {
 	default:
 		fmt.Fprintf(&b, "away %.0f ms, %d lost", a.OutageMS, a.LostPackets)
 	}
-	if a.DetectMS+a.DecideMS+a.AnnounceMS+a.ConvergeMS > 0 {
+	switch {
+	case a.DetectMS+a.DecideMS+a.AnnounceMS+a.ConvergeMS == 0:
+	case a.By == ByNextHop:
+		fmt.Fprintf(&b, " (detected after %.1f, next hop taken after %.1f, traffic back after %.1f ms)",
+			a.DetectMS, a.DetectMS+a.DecideMS+a.AnnounceMS, a.OutageMS)
+	default:
 		fmt.Fprintf(&b, " (detected after %.1f, decided after %.1f, announced after %.1f, traffic back after %.1f ms)",
 			a.DetectMS, a.DetectMS+a.DecideMS, a.DetectMS+a.DecideMS+a.AnnounceMS, a.OutageMS)
 	}

@@ -22,7 +22,7 @@ func TestSummarize(t *testing.T) {
 			{Address: two, Service: "dns", Samples: stream(".x..xxxx.......x....")},
 			{Address: two, Service: "dns", Flow: 1, Samples: stream("....xx..............")},
 		},
-		Instants: Instants{t0.Add(5 * ms), t0.Add(6 * ms), t0.Add(7 * ms)},
+		Instants: Instants{Detected: t0.Add(5 * ms), Decided: t0.Add(6 * ms), Announced: t0.Add(7 * ms)},
 	}
 	per, worst := Summarize(run)
 	if len(per) != 2 {

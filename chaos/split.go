@@ -6,6 +6,24 @@ import "time"
 // lab, and in a drill on one host, that is also the prober's clock.
 type Instants struct {
 	Detected, Decided, Announced time.Time
+	// NextHop is when the first frame left that takes over a next hop; zero if none
+	// did.
+	NextHop time.Time
+}
+
+// What brought traffic back, as far as the survivor can tell.
+const (
+	ByNextHop    = "next-hop"   // the frames were out before the announcements
+	ByPreference = "preference" // the announcements were
+)
+
+// by tells which of the two ways was under way first, and since when. A next hop
+// is taken by a process that was told in advance: nothing is left to decide.
+func (in Instants) by() (way string, decided, out time.Time) {
+	if in.NextHop.IsZero() || !in.Announced.IsZero() && in.Announced.Before(in.NextHop) {
+		return ByPreference, in.Decided, in.Announced
+	}
+	return ByNextHop, in.Detected, in.NextHop
 }
 
 // Parts are an outage cut at the survivor's instants.
@@ -17,11 +35,13 @@ type Parts struct {
 	Known bool
 	// Detect: first lost probe → the node is held for dead.
 	Detect time.Duration
-	// Decide: held for dead → what to announce is decided.
+	// By is ByNextHop or ByPreference.
+	By string
+	// Decide: held for dead → what to do is decided.
 	Decide time.Duration
-	// Announce: decided → handed to the speaker.
+	// Announce: decided → the frames sent, or the routes handed to the speaker.
 	Announce time.Duration
-	// Converge: handed to the speaker → traffic is back; the routers' part.
+	// Converge: from there → traffic is back; the routers' part.
 	Converge time.Duration
 }
 
@@ -49,11 +69,13 @@ func Split(fault, from, to time.Time, in Instants) Parts {
 		at = t
 		return d
 	}
+	way, decided, out := in.by()
 	return Parts{
 		Known:    true,
+		By:       way,
 		Detect:   cut(in.Detected),
-		Decide:   cut(in.Decided),
-		Announce: cut(in.Announced),
+		Decide:   cut(decided),
+		Announce: cut(out),
 		Converge: cut(to),
 	}
 }

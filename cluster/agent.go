@@ -201,12 +201,7 @@ func (a *Agent) Snapshot() *Snapshot { return a.snap.Load() }
 
 // Emit hands the loop what a sensor saw. It is safe from any goroutine, and
 // blocks only if maxInputs readings wait already.
-func (a *Agent) Emit(in failover.Input) {
-	select {
-	case a.inputs <- stamped{a.p.Now(), in}:
-	case <-a.ended:
-	}
-}
+func (a *Agent) Emit(in failover.Input) { a.EmitAt(a.p.Now(), in) }
 
 // Run runs the agent until ctx ends, then stops as planned: it steps down, lets
 // the other node take over, withdraws, and returns when every goroutine it

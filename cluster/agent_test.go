@@ -40,6 +40,7 @@ type world struct {
 }
 
 type node struct {
+	pulse  Pulse
 	w      *world
 	name   string
 	cfg    config.Config
@@ -236,7 +237,7 @@ func (n *node) startWith(log eventlog.Log) {
 	}
 	st, end := n.stewardOf(a)
 	n.endSteward = end
-	a.Attach(Attached{Detector: det, Quorum: st})
+	a.Attach(Attached{Detector: det, Quorum: st, Pulse: n.pulse})
 	ctx, cancel := context.WithCancel(context.Background())
 	n.w.mu.Lock()
 	n.agent, n.det, n.cancel, n.done = a, det, cancel, make(chan error, 1)

@@ -67,6 +67,10 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 		pending: st.Pending, storeUp: up, refused: a.refused.Load(), started: a.started,
 		writeable: st.Writable, why: st.Why,
 	}
+	if a.with.Pulse != nil {
+		p := a.with.Pulse.Status()
+		d.pulse = &p
+	}
 	if a.with.Store != nil {
 		d.restarts = a.with.Store.Restarts()
 	}
@@ -93,7 +97,7 @@ func others[T any](ctx context.Context, a *Agent, ask func(context.Context, even
 	for _, name := range names {
 		wg.Go(func() {
 			bound := remoteBound
-			if v := snap.View.Nodes[name]; v == projections.DeadMember || v == projections.Left {
+			if v := snap.View.Nodes[name]; v.Silent() {
 				bound = silentBound
 			}
 			ctx, cancel := context.WithTimeout(ctx, bound)

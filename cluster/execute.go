@@ -181,7 +181,7 @@ func (a *Agent) converge(ctx context.Context, res api.Result, wait time.Duration
 func (a *Agent) convergeRemote(ctx context.Context, n eventlog.Node, seq eventlog.Seq, touched map[string]bool) api.NodeResult {
 	r := api.NodeResult{Node: n.Name}
 	for {
-		if v := a.Snapshot().View.Nodes[n.Name]; v == projections.DeadMember || v == projections.Left {
+		if v := a.Snapshot().View.Nodes[n.Name]; v.Silent() {
 			r.Error = fmt.Sprintf("the node is %s", v)
 			return r
 		}

@@ -27,6 +27,7 @@ type diagnosis struct {
 	foreign   []string
 	refused   *projections.Refusal
 	started   time.Time
+	pulse     *PulseStatus // nil without one
 	writeable bool
 	why       string
 
@@ -59,6 +60,10 @@ var registry = []rule{
 	{"not-synced", api.Warning, "this node announces at the last preference from its checkpoint", notSynced},
 	{"node-silent", api.Critical, "no node is left to take over if this one fails", nodeSilent},
 	{"takeover", api.Warning, "this node carries all traffic", takeover},
+	{"isolated", api.Critical, "this node has stepped down; the other one carries its traffic", isolated},
+	{"pulse-down", api.Warning, "a silent death is noticed in 200–400 ms instead of 15", pulseDown},
+	{"pulse-no-realtime", api.Warning, "under load the other node may be suspected though it lives, which moves traffic and loses none", pulseLate},
+	{"path-down", api.Warning, "the nodes hear each other on the other paths only", pathDown},
 	{"node-drained", api.Warning, "one node carries all traffic", drained},
 	{"single-node", api.Info, "a failure of this node stops every service", singleNode},
 	{"session-down", api.Critical, "the router does not hear this node", sessionDown},
@@ -106,7 +111,7 @@ func notSynced(d diagnosis) []string {
 
 func nodeSilent(d diagnosis) (out []string) {
 	for n, v := range d.snap.View.Nodes {
-		if v == projections.DeadMember || v == projections.Left {
+		if v.Silent() {
 			out = append(out, fmt.Sprintf("%s is %s; try on %s: systemctl start dyad", n, v, n))
 		}
 	}

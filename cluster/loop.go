@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"dyad/cluster/api"
 	"dyad/eventlog"
 	"dyad/failover"
 	"dyad/projections"
@@ -25,6 +24,8 @@ const (
 func (a *Agent) loop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	feed := time.NewTicker(feedEvery)
+	defer feed.Stop()
 	a.step(timer, a.tell(failover.Tick{})...)
 	stop, quiet := a.stop, a.quiet
 	for {
@@ -40,6 +41,8 @@ func (a *Agent) loop(ctx context.Context) {
 			a.finished(d)
 		case <-timer.C:
 			a.step(timer, failover.Tick{})
+		case <-feed.C:
+			a.feed()
 		case <-stop:
 			stop = nil
 			a.step(timer, failover.Stopping{})
@@ -55,11 +58,10 @@ func (a *Agent) input(timer *time.Timer, in stamped) {
 	switch v := in.in.(type) {
 	case failover.PeerReport:
 		a.reports[v.Node] = v.Report
-	case failover.PeerSilent:
-		a.timeline[v.Node] = api.Timeline{Detected: in.at}
 	case failover.Synced:
 		a.synced = v.OK
 	}
+	a.timeLine(in)
 	a.stepAt(timer, in.at, in.in)
 }
 
@@ -111,6 +113,9 @@ func (a *Agent) stepAt(timer *time.Timer, at time.Time, inputs ...failover.Input
 	was := a.view
 	a.view = last.View
 	a.announce(was)
+	if was.Stance != a.view.Stance {
+		a.feed()
+	}
 	if report {
 		r := last.Report
 		r.Applied, r.API = a.state.Head.Seq, a.apiAddress()

@@ -62,6 +62,8 @@ type Attached struct {
 	Detector Detector
 	// Checker may be nil: then every service counts as healthy.
 	Checker Checker
+	// Pulse may be nil: then the detector alone watches the other node.
+	Pulse Pulse
 	// Store tells about the embedded store; nil if there is none to supervise.
 	Store Store
 	// Quorum keeps the log writable; nil where the log can always be written as

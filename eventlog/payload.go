@@ -59,6 +59,26 @@ type VerdictPayload struct {
 	Sensor  string `json:"sensor"`
 	// Silence is how long the node had not been heard, if known.
 	Silence time.Duration `json:"silence_ns,omitempty"`
+	// Kernel is what the node's kernel does while its agent is silent: answers or
+	// silent; empty if it was not asked.
+	Kernel string `json:"kernel,omitempty"`
+	// Paths are the ways on which the node is heard, sorted.
+	Paths []string `json:"paths,omitempty"`
+}
+
+// NextHopPayload is the payload of nexthop.taken and nexthop.given: this node
+// told a segment that another node's address is at its own MAC, or back at its
+// owner's.
+type NextHopPayload struct {
+	Node      string     `json:"node"` // whose address it is
+	Address   netip.Addr `json:"address"`
+	Interface string     `json:"interface"`
+}
+
+// PulsePayload is the payload of pulse.down and pulse.up.
+type PulsePayload struct {
+	Why      string `json:"why,omitempty"`
+	Restarts int    `json:"restarts,omitempty"`
 }
 
 // StancePayload is the payload of stance.changed: the preference at which this

@@ -54,6 +54,10 @@ const (
 	TypeStoreUp         Type = "store.up"
 	TypeLogMode         Type = "log.mode"
 	TypeNodeFenced      Type = "node.fenced"
+	TypeNextHopTaken    Type = "nexthop.taken"
+	TypeNextHopGiven    Type = "nexthop.given"
+	TypePulseDown       Type = "pulse.down"
+	TypePulseUp         Type = "pulse.up"
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
@@ -76,6 +80,7 @@ var facts = []Type{
 	TypeNodeVerdict, TypeStanceChanged, TypeRoutesAnnounced, TypeServiceHealth,
 	TypeStoreDown, TypeStoreUp, TypeLogMode, TypeNodeFenced, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
 	TypeAccessDenied, TypeCertificateIssued, TypeGossipKeyRotated,
+	TypeNextHopTaken, TypeNextHopGiven, TypePulseDown, TypePulseUp,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

@@ -130,6 +130,8 @@ type Output struct {
 	// ReportChanged asks the caller to tell the peer.
 	ReportChanged bool
 	Facts         []Fact
+	// Contacts holds what is heard of every other node.
+	Contacts map[string]Contact
 	// WakeAt is when the machine wants a Tick; zero if it waits for nothing.
 	WakeAt time.Time
 }
@@ -143,6 +145,9 @@ type Config struct {
 	// this node gives its takeover up (default 10 s). It doubles for every
 	// death within FlapWindow (default 10 min), up to FailbackMax (5 min).
 	FailbackDelay, FailbackMax, FlapWindow time.Duration
+	// SuspectDelay takes the place of FailbackDelay after a suspicion that came to
+	// nothing (default 1 s, at most FailbackDelay); it doubles likewise.
+	SuspectDelay time.Duration
 }
 
 // Defaults of Config.
@@ -150,4 +155,5 @@ const (
 	DefaultFailbackDelay = 10 * time.Second
 	DefaultFailbackMax   = 5 * time.Minute
 	DefaultFlapWindow    = 10 * time.Minute
+	DefaultSuspectDelay  = time.Second
 )

@@ -19,6 +19,7 @@ type Machine struct {
 	nodes []string // of the cluster; empty while not told
 
 	synced, stopping, silenced bool
+	isolated                   bool // no router answers this node
 	drained                    map[string]bool
 	want                       []netip.Addr
 	established                map[netip.Addr]bool
@@ -37,6 +38,7 @@ func New(cfg Config, now time.Time) *Machine {
 	setDefault(&cfg.FailbackDelay, DefaultFailbackDelay)
 	setDefault(&cfg.FailbackMax, max(DefaultFailbackMax, cfg.FailbackDelay))
 	setDefault(&cfg.FlapWindow, DefaultFlapWindow)
+	setDefault(&cfg.SuspectDelay, min(DefaultSuspectDelay, cfg.FailbackDelay))
 	m := &Machine{
 		cfg: cfg, peers: map[string]*peer{}, established: map[netip.Addr]bool{}, unhealthy: map[string]string{},
 	}
@@ -59,8 +61,10 @@ func (m *Machine) View() projections.View { return cloneView(m.view) }
 // not go back between steps; if it does, deadlines wait for the later time.
 func (m *Machine) Step(now time.Time, in Input) Output {
 	facts := m.take(now, in)
+	facts = append(facts, m.secondOpinion(now)...)
 	m.owe()
 	stance, reason, wake := m.judge(now)
+	wake = earliest(wake, m.opinionDue())
 	next := m.viewOf(now, stance, reason)
 	if next.Stance != m.view.Stance {
 		facts = append(facts, Fact{
@@ -73,6 +77,7 @@ func (m *Machine) Step(now time.Time, in Input) Output {
 	out.View = cloneView(next)
 	out.ReportChanged = m.renewReport()
 	out.Report = m.report
+	out.Contacts = m.contacts()
 	return out
 }
 
@@ -107,7 +112,11 @@ func (m *Machine) take(now time.Time, in Input) []Fact {
 		m.stopping = true
 	case Silence:
 		m.silenced = true
+	case Gateway:
+		m.isolated = !v.Answers
 	case Tick:
+	default:
+		return m.pulse(now, in)
 	}
 	return nil
 }
@@ -142,6 +151,8 @@ func (m *Machine) judge(now time.Time) (projections.Stance, projections.Reason, 
 		return row(projections.StanceStepDown, "stopping", "a planned stop: the other node takes over first")
 	case m.drained[m.cfg.Self]:
 		return row(projections.StanceStepDown, "drained", "%s is drained", m.cfg.Self)
+	case m.isolated:
+		return row(projections.StanceStepDown, "isolated", "no router answers %s", m.cfg.Self)
 	case !m.synced:
 		return row(projections.StanceStepDown, "not-synced", "the log has not been read to its end since the start")
 	}
@@ -176,18 +187,17 @@ func (m *Machine) down(name string) (code, text string) {
 	if p == nil {
 		p = &peer{verdict: projections.Unknown}
 	}
+	if code, text := downBy(p.verdict); code != "" {
+		return code, name + " " + text
+	}
 	switch {
-	case p.verdict == projections.DeadMember:
-		return "peer-dead", name + " is silent"
-	case p.verdict == projections.Left:
-		return "peer-left", name + " has stopped as planned"
 	case m.drained[name]:
 		return "peer-drained", name + " is drained"
 	case p.verdict != projections.Alive:
 		return "", ""
-	case p.report.Stopping:
+	case p.report.Stopping || p.heart == projections.Alive && p.word.Stopping:
 		return "peer-stopping", name + " is about to stop"
-	case p.report.Stance == projections.StanceStepDown || p.report.Stance == projections.StanceSilent:
+	case stepsDown(p.report.Stance) || p.heart == projections.Alive && stepsDown(p.word.Stance):
 		return "peer-steps-down", name + " steps down"
 	}
 	return "", ""
@@ -239,9 +249,24 @@ func (m *Machine) owe() {
 	}
 }
 
+// Sessions counts the routers that have an established session with this node,
+// and those that should have.
+func (m *Machine) Sessions() (up, wanted int) {
+	for _, a := range m.want {
+		if m.established[a.Unmap()] {
+			up++
+		}
+	}
+	return up, len(m.want)
+}
+
+func stepsDown(s projections.Stance) bool {
+	return s == projections.StanceStepDown || s == projections.StanceSilent
+}
+
 // ready: in sync, heard by every router, and here to stay.
 func (m *Machine) ready() bool {
-	if !m.synced || m.stopping || m.silenced || m.drained[m.cfg.Self] {
+	if !m.synced || m.stopping || m.silenced || m.isolated || m.drained[m.cfg.Self] {
 		return false
 	}
 	return !slices.ContainsFunc(m.want, func(a netip.Addr) bool { return !m.established[a.Unmap()] })

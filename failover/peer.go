@@ -4,16 +4,26 @@ import (
 	"slices"
 	"time"
 
-	"dyad/eventlog"
 	"dyad/projections"
 )
 
 // peer is what the machine knows of another node.
 type peer struct {
 	verdict projections.Verdict
-	report  Report
-	told    time.Time // when report came
-	gone    string    // the boot that said goodbye; its late reports count for nothing
+	// member and heart are what the membership and the pulse say; the verdict is
+	// what they add up to. heart is Unknown while the pulse has no say.
+	member, heart projections.Verdict
+	word          Word            // of its last heartbeat
+	paths         map[string]bool // those that hear it
+	lastHeard     time.Time       // when the present silence began
+	since         time.Time       // see Contact.Since
+	quietAt       time.Time       // when the pulse fell silent; zero while it hears
+	memberAt      time.Time       // since when the membership holds it for alive
+	counted       bool            // the present silence counts as a death already
+	suspicions    []time.Time     // that came to nothing so far; like deaths
+	report        Report
+	told          time.Time // when report came
+	gone          string    // the boot that said goodbye; its late reports count for nothing
 	// readySince is when the peer was last seen to become ready, without a break
 	// since; zero while it is not.
 	readySince time.Time
@@ -36,65 +46,65 @@ const (
 func (m *Machine) peer(name string) *peer {
 	p, ok := m.peers[name]
 	if !ok {
-		p = &peer{verdict: projections.Unknown}
+		p = newPeer()
 		m.peers[name] = p
 	}
 	return p
 }
 
-// turn changes the verdict on a node and words the fact.
-func (m *Machine) turn(now time.Time, name, sensor string, to projections.Verdict, silence time.Duration, evidence map[string]any) []Fact {
-	p := m.peer(name)
-	if name == m.cfg.Self || p.verdict == to {
-		return nil
+func newPeer() *peer {
+	return &peer{
+		verdict: projections.Unknown, member: projections.Unknown, heart: projections.Unknown, paths: map[string]bool{},
 	}
-	was := p.verdict
-	p.verdict = to
-	return []Fact{{
-		Type: eventlog.TypeNodeVerdict, Stream: "verdict/" + name, At: now, Evidence: evidence,
-		Data: eventlog.VerdictPayload{Node: name, Verdict: string(to), Was: string(was), Sensor: sensor, Silence: silence},
-	}}
 }
 
+// heard: the membership has the node, or its report came that way.
 func (m *Machine) heard(now time.Time, name, sensor string) []Fact {
 	if name == m.cfg.Self {
 		return nil
 	}
-	p := m.peer(name)
-	if p.verdict != projections.Alive {
-		// It may have been cut off or paused, and have nothing new to report: its
-		// last word holds, and the proof starts over.
-		p.readySince = time.Time{}
-		if p.report.Ready {
-			p.readySince = now
-		}
+	if p := m.peer(name); p.member != projections.Alive {
+		p.member, p.memberAt = projections.Alive, now
 	}
-	return m.turn(now, name, sensor, projections.Alive, 0, nil)
+	return m.weigh(now, name, reading{sensor: sensor})
 }
 
 // silent: a death counts towards damping, so a flapping node waits longer each
 // time. A node that was never heard can't die.
 func (m *Machine) silent(now time.Time, v PeerSilent) []Fact {
-	if v.Node == m.cfg.Self {
-		return nil
-	}
 	p := m.peer(v.Node)
-	if p.verdict != projections.Alive {
+	if v.Node == m.cfg.Self || p.member != projections.Alive {
 		return nil
 	}
-	m.died(now, p)
-	return m.turn(now, v.Node, v.Sensor, projections.DeadMember, v.Silence, v.Evidence)
+	p.member = projections.DeadMember
+	return m.weigh(now, v.Node, reading{v.Sensor, v.Silence, v.Evidence})
 }
 
 // died counts a death and sets what the peer owes for it.
 func (m *Machine) died(now time.Time, p *peer) {
-	p.deaths = append(slices.DeleteFunc(p.deaths, func(t time.Time) bool { return now.Sub(t) > m.cfg.FlapWindow }), now)
-	p.deaths = p.deaths[max(0, len(p.deaths)-maxDeaths):]
-	delay := m.cfg.FailbackDelay
-	for range p.deaths[1:] {
+	p.deaths = m.recent(now, p.deaths)
+	p.owing, p.owes, p.readySince, p.counted = true, m.damped(m.cfg.FailbackDelay, len(p.deaths)), time.Time{}, true
+}
+
+// suspected counts a suspicion. If it comes to nothing the node lost nothing,
+// and waits only as long as needed to keep two nodes from swinging.
+func (m *Machine) suspected(now time.Time, p *peer) {
+	p.suspicions = m.recent(now, p.suspicions)
+	p.owing, p.owes, p.readySince = true, max(p.owes, m.damped(m.cfg.SuspectDelay, len(p.suspicions))), time.Time{}
+}
+
+// recent adds now to the times within FlapWindow.
+func (m *Machine) recent(now time.Time, times []time.Time) []time.Time {
+	times = append(slices.DeleteFunc(times, func(t time.Time) bool { return now.Sub(t) > m.cfg.FlapWindow }), now)
+	return times[max(0, len(times)-maxDeaths):]
+}
+
+// damped doubles delay for each time after the first, up to FailbackMax.
+func (m *Machine) damped(delay time.Duration, times int) time.Duration {
+	for range times - 1 {
 		delay = min(2*delay, m.cfg.FailbackMax)
 	}
-	p.owing, p.owes, p.readySince = true, delay, time.Time{}
+	return delay
 }
 
 // left: a planned stop is no flap, but the node has to prove itself again.
@@ -108,7 +118,8 @@ func (m *Machine) left(now time.Time, v PeerLeft) []Fact {
 	}
 	p.gone, p.readySince = p.report.Boot, time.Time{}
 	p.owing, p.owes = true, max(p.owes, m.cfg.FailbackDelay)
-	return m.turn(now, v.Node, v.Sensor, projections.Left, 0, nil)
+	p.member = projections.Left
+	return m.weigh(now, v.Node, reading{sensor: v.Sensor})
 }
 
 // reported takes the peer's own word. Reports may overtake one another: within
@@ -127,16 +138,22 @@ func (m *Machine) reported(now time.Time, v PeerReport) []Fact {
 	}
 	facts := m.heard(now, v.Node, SensorReport)
 	p.report, p.told = r, now
-	switch {
-	case !r.Ready:
-		p.readySince = time.Time{}
-	case p.readySince.IsZero():
-		p.readySince = now
-	}
+	p.prove(now)
 	if r.Stopping {
 		p.owing, p.owes = true, max(p.owes, m.cfg.FailbackDelay)
 	}
 	return facts
+}
+
+// prove starts or ends the proof that the peer is ready: by its report, and by
+// its heartbeat, which is newer after a restart.
+func (p *peer) prove(now time.Time) {
+	switch ready := p.report.Ready && (p.heart != projections.Alive || p.word.forwards()); {
+	case !ready:
+		p.readySince = time.Time{}
+	case p.readySince.IsZero():
+		p.readySince = now
+	}
 }
 
 // late tells whether the peer has said something newer already.
@@ -156,6 +173,7 @@ func (p *peer) late(now time.Time, r Report) bool {
 func (m *Machine) reborn(now time.Time, p *peer) {
 	if p.report.Boot != "" && p.verdict == projections.Alive && !p.owing {
 		m.died(now, p)
+		p.counted = false // it is back already
 	}
 	p.readySince = time.Time{}
 }

@@ -8,12 +8,26 @@ type Verdict string
 
 // The verdicts, from well to dead.
 const (
-	Unknown    Verdict = "unknown" // never heard since this node started
-	Alive      Verdict = "alive"
-	Left       Verdict = "left"        // said goodbye: a planned stop
-	Suspect    Verdict = "suspect"     // silent; reversible actions only
-	DeadMember Verdict = "dead-member" // the membership agrees
+	Unknown     Verdict = "unknown" // never heard since this node started
+	Alive       Verdict = "alive"
+	Left        Verdict = "left"         // said goodbye: a planned stop
+	Isolated    Verdict = "isolated"     // heard, and its routers don't answer it
+	Suspect     Verdict = "suspect"      // silent; reversible actions only
+	Gray        Verdict = "gray"         // its agent is silent, its kernel answers
+	ProcessDown Verdict = "process-down" // its kernel says that the process is gone
+	DeadData    Verdict = "dead-data"    // silent on all paths, and its kernel too
+	DeadMember  Verdict = "dead-member"  // the membership agrees
 )
+
+// Silent tells whether a node of that verdict answers nobody: nothing that needs
+// its agent can work.
+func (v Verdict) Silent() bool {
+	switch v {
+	case Left, Suspect, Gray, ProcessDown, DeadData, DeadMember:
+		return true
+	}
+	return false
+}
 
 // Stance is the preference at which this node announces.
 type Stance string

@@ -62,6 +62,7 @@ type run struct {
 	hold             netlab.Process
 	held             Held
 	load             float64
+	timeline         api.Timeline // of the survivor, right after traffic was back
 	// noFailback says why the cluster did not get back to where it was.
 	noFailback string
 }
@@ -222,6 +223,10 @@ func (r *run) watch(ctx context.Context) error {
 		}
 		r.Say("traffic did not return: %v", err) // for the report to judge
 	} else {
+		// Now: a later suspicion would have instants of its own.
+		if s, err := r.survivor.Client().Status(ctx); err == nil {
+			r.timeline = s.Timeline[r.target.Name]
+		}
 		r.Say("recovered: all addresses answer; the node heals itself in %s", time.Until(r.held.HealAt).Round(time.Second))
 	}
 	healCtx, cancel := context.WithTimeout(ctx, time.Until(r.held.HealAt)+recoverLimit)
@@ -255,14 +260,17 @@ func (r *run) watch(ctx context.Context) error {
 func (r *run) finish(ctx context.Context) (chaos.Report, error) {
 	seen := r.prober.Stop()
 	r.prober = nil
-	s, err := r.survivor.Client().Status(ctx)
-	if err != nil {
-		r.Say("no timeline: %v", err)
+	t := r.timeline
+	if t.Detected.IsZero() { // traffic came back only with the heal, or nothing was lost
+		s, err := r.survivor.Client().Status(ctx)
+		if err != nil {
+			r.Say("no timeline: %v", err)
+		}
+		t = s.Timeline[r.target.Name]
 	}
-	t := s.Timeline[r.target.Name]
 	per, worst := chaos.Summarize(chaos.Run{
 		Start: seen.Start, FaultAt: r.held.AppliedAt, HealedAt: r.held.HealedAt, Streams: seen.Streams,
-		Instants: chaos.Instants{Detected: t.Detected, Decided: t.Decided, Announced: t.Announced},
+		Instants: chaos.Instants{Detected: t.Detected, Decided: t.Decided, Announced: t.Announced, NextHop: t.NextHop},
 	})
 	flows := 0
 	for _, x := range r.targets {
@@ -277,7 +285,7 @@ func (r *run) finish(ctx context.Context) (chaos.Report, error) {
 	if r.noFailback != "" {
 		report.Broken = append(report.Broken, "no failback: "+r.noFailback)
 	}
-	err = r.record(ctx, eventlog.TypeDrillEnded, map[string]any{
+	err := r.record(ctx, eventlog.TypeDrillEnded, map[string]any{
 		"outage_ms": report.OutageMS, "lost_packets": report.LostPackets,
 		"failback_lost_packets": report.FailbackLost, "broken": report.Broken,
 	})

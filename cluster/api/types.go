@@ -138,6 +138,8 @@ type Timeline struct {
 	Detected  time.Time `json:"detected,omitzero"`
 	Decided   time.Time `json:"decided,omitzero"`
 	Announced time.Time `json:"announced,omitzero"`
+	// NextHop is when the first frame that takes over a next hop was sent.
+	NextHop time.Time `json:"next_hop,omitzero"`
 }
 
 // NodeStatus is a Status, or why there is none.

@@ -53,6 +53,7 @@ type Retention struct {
 type Ports struct {
 	API         int `json:"api"`         // TCP on Address
 	Gossip      int `json:"gossip"`      // TCP and UDP on Address
+	Pulse       int `json:"pulse"`       // UDP on every path; the same on both nodes
 	StorePeer   int `json:"storePeer"`   // TCP on Address, between the stores
 	StoreClient int `json:"storeClient"` // TCP on 127.0.0.1
 }
@@ -69,6 +70,8 @@ type Switch struct {
 
 // Failover are the thresholds of the detector and the machine.
 type Failover struct {
+	// Profile of the pulse: fast, standard, conservative, or off.
+	Profile        string   `json:"profile"`
 	ProbeInterval  Duration `json:"probeInterval"` // 20 ms – 10 s
 	ProbeTimeout   Duration `json:"probeTimeout"`
 	SuspicionMult  int      `json:"suspicionMult"` // 1–10

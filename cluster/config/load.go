@@ -20,6 +20,14 @@ import (
 // DefaultPath is where the configuration lies unless told otherwise.
 const DefaultPath = "/etc/dyad/dyad.yaml"
 
+// Profiles of the pulse; off leaves detection to the membership.
+const (
+	ProfileFast         = "fast"
+	ProfileStandard     = "standard"
+	ProfileConservative = "conservative"
+	ProfileOff          = "off"
+)
+
 // MaxFile bounds the configuration file, in bytes.
 const MaxFile = 1 << 20
 
@@ -27,8 +35,9 @@ const MaxFile = 1 << 20
 func Default() Config {
 	return Config{
 		DataDir: "/var/lib/dyad", Socket: "/run/dyad/dyad.sock",
-		Ports: Ports{API: 7944, Gossip: 7946, StorePeer: 7980, StoreClient: 7979},
+		Ports: Ports{API: 7944, Gossip: 7946, Pulse: 7947, StorePeer: 7980, StoreClient: 7979},
 		Failover: Failover{
+			Profile:       ProfileFast,
 			ProbeInterval: Duration(100 * time.Millisecond), ProbeTimeout: Duration(50 * time.Millisecond), SuspicionMult: 1,
 			FailbackDelay: Duration(10 * time.Second), FailbackMax: Duration(5 * time.Minute), FlapWindow: Duration(10 * time.Minute),
 			StepDownSettle: Duration(500 * time.Millisecond),
@@ -159,7 +168,7 @@ func (p Ports) check() (errs []error) {
 	for _, v := range []struct {
 		name string
 		port int
-	}{{"api", p.API}, {"gossip", p.Gossip}, {"storePeer", p.StorePeer}, {"storeClient", p.StoreClient}} {
+	}{{"api", p.API}, {"gossip", p.Gossip}, {"pulse", p.Pulse}, {"storePeer", p.StorePeer}, {"storeClient", p.StoreClient}} {
 		if v.port < 1 || v.port > 65535 {
 			errs = append(errs, fmt.Errorf("ports.%s: %s is not 1–65535", v.name, strconv.Itoa(v.port)))
 		}
@@ -178,6 +187,9 @@ func (f Failover) check() (errs []error) {
 	errs = append(errs, inRange("failover.failbackMax", f.FailbackMax, f.FailbackDelay.Std(), 24*time.Hour)...)
 	errs = append(errs, inRange("failover.flapWindow", f.FlapWindow, time.Second, 24*time.Hour)...)
 	errs = append(errs, inRange("failover.stepDownSettle", f.StepDownSettle, 50*time.Millisecond, 5*time.Second)...)
+	if !oneOf(f.Profile, ProfileFast, ProfileStandard, ProfileConservative, ProfileOff) {
+		errs = append(errs, fmt.Errorf("failover.profile: %q is not fast, standard, conservative or off", f.Profile))
+	}
 	if f.SuspicionMult < 1 || f.SuspicionMult > 10 {
 		errs = append(errs, fmt.Errorf("failover.suspicionMult: %d is not 1–10", f.SuspicionMult))
 	}

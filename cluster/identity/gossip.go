@@ -2,7 +2,10 @@ package identity
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -81,4 +84,17 @@ func decodeGossip(b []byte) ([][]byte, error) {
 		out = append(out, k)
 	}
 	return out, checkGossip(out)
+}
+
+// Shared is a secret of the cluster for one purpose: the nodes, which all hold
+// the authority's key, and nobody else, come to the same 32 bytes. It changes only
+// with the authority.
+func (s *Store) Shared(purpose string) []byte {
+	der, err := x509.MarshalPKCS8PrivateKey(s.ca.key)
+	if err != nil {
+		panic("the authority's key can't be encoded") // it was read or made here; the error might quote it
+	}
+	mac := hmac.New(sha256.New, der)
+	mac.Write([]byte("dyad/" + purpose))
+	return mac.Sum(nil)
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"time"
 
 	"dyad/cluster/api"
 	"dyad/cluster/etcdnode"
@@ -20,10 +21,26 @@ func (p *process) onState(s projections.State) {
 
 // keepState keeps node.state and the detector's addresses in step with the log.
 func (p *process) keepState(ctx context.Context) {
+	pulse := time.NewTimer(pulseFirst)
+	defer pulse.Stop()
+	soon := true
 	for {
 		select {
+		case <-pulse.C:
+			// After a start the checkpoint has to do: the log may come late, or never.
+			s := p.agent.State()
+			if soon = len(s.Nodes) == 0; soon {
+				pulse.Reset(pulseFirst)
+				continue
+			}
+			p.keepPulse(s)
+			pulse.Reset(pulseKeep)
 		case s := <-p.news:
 			p.useWitness(s.Witness)
+			if !soon { // not with every event: there may be thousands a second
+				soon = true
+				pulse.Reset(pulseFirst)
+			}
 			gossip := gossipOf(s, p.cfg.Node)
 			if len(gossip) > 0 {
 				p.det.SetPeers(gossip)

@@ -27,6 +27,7 @@ import (
 	"dyad/eventlog/journal"
 	"dyad/eventlog/segment"
 	"dyad/failover"
+	"dyad/failover/beat"
 	"dyad/failover/detect"
 	"dyad/projections"
 	"dyad/speaker"
@@ -44,6 +45,8 @@ type Options struct {
 	// with "store".
 	Exe       string
 	StoreArgs []string
+	// PulseArgs start the pulse likewise; default "pulse".
+	PulseArgs []string
 	Log       *slog.Logger
 }
 
@@ -67,6 +70,8 @@ type process struct {
 
 	witnesses *witnesses
 	det       *detect.Detector
+	heart     *beat.Supervisor // nil without a pulse
+	beatKey   []byte
 	undo      []func(context.Context) // in the order of building
 	wg        sync.WaitGroup
 	news      chan projections.State // room for one: the newest state
@@ -85,6 +90,7 @@ func Run(ctx context.Context, c config.Config, o Options) (err error) {
 		{"agent", p.build},
 		{"store", p.startStore},
 		{"gossip", p.startDetector},
+		{"pulse", p.startPulse},
 		{"API", p.startAPI},
 	} {
 		if err := step.do(ctx); err != nil {

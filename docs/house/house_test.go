@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 // tests know them.
 var adapters = []string{
 	"dyad/eventlog/memlog", "dyad/eventlog/etcdlog", "dyad/eventlog/journal", "dyad/eventlog/segment",
-	"dyad/failover/detect", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/cluster/etcdnode",
+	"dyad/failover/detect", "dyad/failover/beat", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/cluster/etcdnode",
 	"dyad/cluster/witness", "dyad/cluster/fence",
 	"dyad/cluster/identity",
 }
@@ -36,7 +36,8 @@ var roots = []string{"dyad/cluster/node", "dyad/cmd", "dyad/chaos"}
 
 // pure packages compute and nothing else.
 var pure = []string{
-	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/cluster/quorum", "dyad/chaos",
+	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/failover/neighbor", "dyad/failover/pulse",
+	"dyad/cluster/quorum", "dyad/chaos",
 }
 
 var impureImports = []string{"net", "net/http", "os", "os/exec", "sync", "math/rand", "math/rand/v2", "log/slog", "log", "syscall"}

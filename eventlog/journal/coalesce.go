@@ -14,6 +14,7 @@ var flapping = []eventlog.Type{
 	eventlog.TypeSessionUp, eventlog.TypeSessionDown, eventlog.TypeNodeVerdict, eventlog.TypeStanceChanged,
 	eventlog.TypeRoutesAnnounced, eventlog.TypeServiceHealth, eventlog.TypeStoreDown, eventlog.TypeStoreUp, eventlog.TypeLogMode,
 	eventlog.TypeAccessDenied,
+	eventlog.TypeNextHopTaken, eventlog.TypeNextHopGiven, eventlog.TypePulseDown, eventlog.TypePulseUp,
 }
 
 // tidy coalesces when more than may wait do. It rewrites the journal as one

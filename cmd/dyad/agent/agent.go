@@ -1,5 +1,5 @@
-// Package agent is "dyad agent", the process that runs on each node, and "dyad
-// store", the child process it keeps.
+// Package agent is "dyad agent", the process that runs on each node, and its child
+// processes, "dyad store" and "dyad pulse".
 package agent
 
 import (
@@ -18,11 +18,12 @@ import (
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/node"
 	"dyad/cmd/dyad/cli"
+	"dyad/failover/beat"
 )
 
-// Commands returns agent and the hidden store.
+// Commands returns agent and its hidden children, store and pulse.
 func Commands(env *cli.Env) []*cobra.Command {
-	return []*cobra.Command{agent(env), store(env)}
+	return []*cobra.Command{agent(env), store(env), pulse()}
 }
 
 func agent(env *cli.Env) *cobra.Command {
@@ -89,6 +90,22 @@ func store(env *cli.Env) *cobra.Command {
 				return nil
 			}
 			return err
+		},
+	}
+}
+
+func pulse() *cobra.Command {
+	return &cobra.Command{
+		Use:     "pulse",
+		Short:   "The heartbeat, started by the agent",
+		Long:    "pulse is the agent's child process that sends and hears heartbeats. It is told what to do on standard input and ends with the agent.",
+		Example: "  dyad agent",
+		Args:    cli.Args(0, 0),
+		Hidden:  true,
+		RunE: func(*cobra.Command, []string) error {
+			// The agent decides when the pulse stops, whoever else is told to.
+			signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGTERM)
+			return beat.ChildMain(os.Stdin, os.Stdout)
 		},
 	}
 }

@@ -36,7 +36,24 @@ func verdict(p eventlog.VerdictPayload, _ *eventlog.VerdictPayload) string {
 	if p.Silence > 0 {
 		s += fmt.Sprintf(", silent for %s", p.Silence.Round(time.Millisecond))
 	}
+	if p.Kernel != "" {
+		s += ", its kernel " + p.Kernel
+	}
 	return s
+}
+
+func nextHop(what string) func(eventlog.Draft) string {
+	return of(func(p eventlog.NextHopPayload, _ *eventlog.NextHopPayload) string {
+		return fmt.Sprintf("next hop %s of %s on %s %s", p.Address, p.Node, p.Interface, what)
+	})
+}
+
+func pulseDown(p eventlog.PulsePayload, _ *eventlog.PulsePayload) string {
+	return because("pulse down", p.Why)
+}
+
+func pulseUp(p eventlog.PulsePayload, _ *eventlog.PulsePayload) string {
+	return fmt.Sprintf("pulse up after %d restarts", p.Restarts)
 }
 
 func stance(p eventlog.StancePayload, _ *eventlog.StancePayload) string {

@@ -92,6 +92,10 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeStoreUp:         of(storeUp),
 	eventlog.TypeLogMode:         of(logMode),
 	eventlog.TypeNodeFenced:      of(fenced),
+	eventlog.TypeNextHopTaken:    nextHop("taken over"),
+	eventlog.TypeNextHopGiven:    nextHop("given back"),
+	eventlog.TypePulseDown:       of(pulseDown),
+	eventlog.TypePulseUp:         of(pulseUp),
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 
