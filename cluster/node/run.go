@@ -225,7 +225,9 @@ func (p *process) checkStore() error {
 	switch {
 	case err != nil && !gone:
 		return err
-	case !gone, s.Mode == quorum.Stale, s.Mode == quorum.Joining, s.Epoch == 0:
+	case !gone:
+		return p.ownStore()
+	case s.Mode == quorum.Stale, s.Mode == quorum.Joining, s.Epoch == 0:
 		return nil
 	case s.Mode == quorum.Solo || s.Mode == quorum.Sole:
 		return fmt.Errorf("%s is gone, and this node was the only one with the log\n  try: put it back, or dyad restore FILE", storeDir(p.cfg))
@@ -239,6 +241,7 @@ func (p *process) checkStore() error {
 // storeChanged hears of the store's process.
 func (p *process) storeChanged(up bool, why string) {
 	if up {
+		p.markStore()
 		etcdnode.Reconnect(p.client)
 	}
 	p.agent.StoreChanged(up, why)
