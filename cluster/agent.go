@@ -180,8 +180,9 @@ func (a *Agent) RecordFence(showed any, peer string, err error) {
 }
 
 // RecordOrphans puts events that only an archived store holds into the journal.
-func (a *Agent) RecordOrphans(p eventlog.OrphanedPayload, why string) {
-	a.rec.fact(failover.Fact{Type: eventlog.TypeLogOrphaned, Stream: "orphans/" + a.p.Config.Node, At: a.p.Now(), Reason: why, Data: p})
+// It returns when they are on disk: nobody looks into that archive again.
+func (a *Agent) RecordOrphans(ctx context.Context, p eventlog.OrphanedPayload, why string) error {
+	return a.rec.now(ctx, failover.Fact{Type: eventlog.TypeLogOrphaned, Stream: "orphans/" + a.p.Config.Node, At: a.p.Now(), Reason: why, Data: p})
 }
 
 // Submit decides and appends a command of dyad itself.
@@ -259,6 +260,11 @@ func (a *Agent) loadCheckpoint() {
 	}
 	if ok {
 		a.state, a.startHead = s, s.Head
+		if a.p.OnState != nil {
+			// Without the other node the log may not be readable for long, and
+			// which witness to ask stands in it.
+			a.p.OnState(s)
+		}
 	}
 	a.holding = !ok
 }
