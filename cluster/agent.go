@@ -260,11 +260,6 @@ func (a *Agent) loadCheckpoint() {
 	}
 	if ok {
 		a.state, a.startHead = s, s.Head
-		if a.p.OnState != nil {
-			// Without the other node the log may not be readable for long, and
-			// which witness to ask stands in it.
-			a.p.OnState(s)
-		}
 	}
 	a.holding = !ok
 }

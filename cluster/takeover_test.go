@@ -62,23 +62,3 @@ func TestTakeoverWithoutProof(t *testing.T) {
 		})
 	}
 }
-
-// kept is a checkpoint that holds one state.
-type kept struct{ projections.State }
-
-func (k kept) Load() (projections.State, bool, error)        { return k.State, true, nil }
-func (k kept) Save(context.Context, projections.State) error { return nil }
-
-// A node that starts alone can't read the log; which witness it must ask it knows
-// from its checkpoint.
-func TestTheCheckpointNamesTheWitness(t *testing.T) {
-	var heard string
-	a := &Agent{p: Parts{
-		Checkpoint: kept{projections.State{Witness: eventlog.Witness{URL: "file:///w"}}},
-		OnState:    func(s projections.State) { heard = s.Witness.URL },
-	}}
-	a.loadCheckpoint()
-	if heard != "file:///w" {
-		t.Errorf("whoever asks the witness heard of %q", heard)
-	}
-}

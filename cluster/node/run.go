@@ -168,6 +168,7 @@ func (p *process) build(context.Context) error {
 		certificate: func() (*tls.Certificate, error) { return p.id.Current(), nil },
 	}
 	p.claims.cluster = p.file.get().Cluster
+	p.useWitness(p.file.get().Witness)
 	p.later(func(context.Context) { p.useWitness(eventlog.Witness{}) })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
