@@ -182,8 +182,9 @@ func (a *Agent) RecordFence(showed any, peer string, err error) {
 }
 
 // RecordOrphans puts events that only an archived store holds into the journal.
-func (a *Agent) RecordOrphans(p eventlog.OrphanedPayload, why string) {
-	a.rec.fact(failover.Fact{Type: eventlog.TypeLogOrphaned, Stream: "orphans/" + a.p.Config.Node, At: a.p.Now(), Reason: why, Data: p})
+// It returns when they are on disk: nobody looks into that archive again.
+func (a *Agent) RecordOrphans(ctx context.Context, p eventlog.OrphanedPayload, why string) error {
+	return a.rec.now(ctx, failover.Fact{Type: eventlog.TypeLogOrphaned, Stream: "orphans/" + a.p.Config.Node, At: a.p.Now(), Reason: why, Data: p})
 }
 
 // Submit decides and appends a command of dyad itself.

@@ -7,6 +7,7 @@ import (
 
 	"dyad/cluster/api"
 	"dyad/cluster/quorum"
+	"dyad/cluster/steward"
 	"dyad/projections"
 )
 
@@ -22,7 +23,7 @@ func (a *Agent) Takeover(ctx context.Context, who api.Caller, r api.TakeoverRequ
 	}
 	q := a.with.Quorum.Status()
 	res.Epoch, res.Mode = q.Record.Epoch+1, string(quorum.Sole)
-	res.Notes = takeoverNotes(q.Record, r)
+	res.Notes = takeoverNotes(q, r)
 	if r.DryRun {
 		return res, nil
 	}
@@ -67,17 +68,26 @@ func (a *Agent) mayTakeOver(s *Snapshot, r api.TakeoverRequest) error {
 		return refused("would-lose", "start dyad on "+r.Peer+"; if it is lost for good, add --accept-loss",
 			"%s went on without this node at epoch %d: what it acknowledged since then would be lost", r.Peer, q.Record.Epoch)
 	}
+	// With a witness it is the one that knows whether the other node went on.
+	asked := s.State.Witness.URL != "" && !r.WithoutWitness
+	if q.Mode == quorum.Stale && !r.AcceptLoss && !asked {
+		return refused("unproven", "start dyad on "+r.Peer+"; if it is lost for good, add --accept-loss",
+			"this node was down, so it can't know whether %s went on without it: what that acknowledged meanwhile would be lost", r.Peer)
+	}
 	if q.Record.Mode == quorum.Joining {
 		return refused("joining", "start dyad on "+r.Peer, "this node has not read the log to its end and has no vote yet")
 	}
 	return nil
 }
 
-func takeoverNotes(r quorum.Record, t api.TakeoverRequest) []string {
+func takeoverNotes(q steward.Status, t api.TakeoverRequest) []string {
 	notes := []string{}
-	if r.Mode == quorum.Stale {
-		notes = append(notes, fmt.Sprintf("everything that %s acknowledged since epoch %d is lost to the cluster; it shows as orphaned when %s returns", t.Peer, r.Epoch, t.Peer))
-	} else {
+	switch {
+	case q.Record.Mode == quorum.Stale:
+		notes = append(notes, fmt.Sprintf("everything that %s acknowledged since epoch %d is lost to the cluster; it shows as orphaned when %s returns", t.Peer, q.Record.Epoch, t.Peer))
+	case q.Mode == quorum.Stale:
+		notes = append(notes, fmt.Sprintf("if %s went on alone while this node was down, what it acknowledged is lost to the cluster; it shows as orphaned when %s returns", t.Peer, t.Peer))
+	default:
 		notes = append(notes, "nothing acknowledged is lost: this node is a voter of the pair and holds all of it")
 	}
 	notes = append(notes, t.Peer+" sets its log aside when it returns, and joins again")

@@ -43,6 +43,16 @@ func newRecorder(a *Agent) *recorder {
 // fact queues a fact for the journal.
 func (r *recorder) fact(f failover.Fact) { r.draft(r.draftOf(f)) }
 
+// now writes a fact to the journal before it returns, for a caller that must not
+// go on without.
+func (r *recorder) now(ctx context.Context, f failover.Fact) error {
+	if err := r.a.p.Journal.Append(ctx, r.draftOf(f)); err != nil {
+		return err
+	}
+	r.written.pulse()
+	return nil
+}
+
 func (r *recorder) draft(d eventlog.Draft) { r.queue <- d }
 
 func (r *recorder) draftOf(f failover.Fact) eventlog.Draft {

@@ -15,8 +15,21 @@ import (
 // does not grow with each death: a lab's nodes die often.
 const FailbackDelay = 2 * time.Second
 
+// Configure changes the configuration of the node of that name.
+type Configure func(node string, c *config.Config)
+
+// Reconfigure writes a node's configuration anew. The agent reads it at its next
+// start.
+func (l *Lab) Reconfigure(name string, configure Configure) error {
+	n, err := l.Node(name)
+	if err != nil {
+		return err
+	}
+	return l.writeConfig(n, configure)
+}
+
 // writeConfig writes the agent's configuration of one node.
-func (l *Lab) writeConfig(n Node) error {
+func (l *Lab) writeConfig(n Node, configure Configure) error {
 	c := config.Default()
 	c.Node, c.Socket, c.DataDir = n.Name, n.Socket, n.Dir+"/data"
 	c.Address = l.Plan.ClusterAddr[n.Name]
@@ -29,6 +42,9 @@ func (l *Lab) writeConfig(n Node) error {
 	c.Failover.FailbackMax = config.Duration(FailbackDelay)
 	c.Failover.FlapWindow = config.Duration(time.Second)
 	c.Speaker.ConnectRetry = config.Duration(time.Second)
+	if configure != nil {
+		configure(n.Name, &c)
+	}
 	b, err := yaml.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode the configuration of %s: %w", n.Name, err)

@@ -63,6 +63,9 @@ func (l *Lab) down(ctx context.Context, say func(string, ...any)) error {
 			}
 		}
 	}
+	if p, err := l.Witness(); err == nil {
+		errs = append(errs, p.KillTree())
+	}
 	kinds := []string{l.Router}
 	if l.Router == "" { // unknown: whichever it was
 		kinds = []string{netlab.KindFRR, netlab.KindBIRD, netlab.KindGoBGP}

@@ -59,7 +59,7 @@ func TestWriteConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.writeConfig(n); err != nil {
+		if err := l.writeConfig(n, nil); err != nil {
 			t.Fatal(err)
 		}
 		c, err := config.Load(n.Config, func(string) string { return "" })

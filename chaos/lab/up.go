@@ -22,6 +22,9 @@ type Options struct {
 	Router string
 	// Binary is the dyad binary that plays every part.
 	Binary string
+	// Configure changes a node's configuration before it starts; nil leaves it as
+	// it is.
+	Configure Configure
 	// Say is told each step as it begins; nil is silent.
 	Say func(format string, args ...any)
 	// Keep leaves a lab that did not come up as it is, for a look at it.
@@ -67,7 +70,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := l.build(ctx, o.Say); err != nil {
+	if err := l.build(ctx, o.Configure, o.Say); err != nil {
 		err = fmt.Errorf("the lab did not come up: %w%s", err, l.logTails())
 		if o.Keep {
 			return nil, fmt.Errorf("%w\nit is left as it is; dyad lab down --dir %s removes it", err, dir)
@@ -102,7 +105,7 @@ func (l *Lab) claim() (unlock func(), err error) {
 	return unlock, nil
 }
 
-func (l *Lab) build(ctx context.Context, say func(string, ...any)) error {
+func (l *Lab) build(ctx context.Context, configure Configure, say func(string, ...any)) error {
 	if err := l.save(); err != nil {
 		return err
 	}
@@ -123,18 +126,18 @@ func (l *Lab) build(ctx context.Context, say func(string, ...any)) error {
 	if err := r.Start(ctx); err != nil {
 		return err
 	}
-	if err := l.startNodes(ctx, say); err != nil {
+	if err := l.startNodes(ctx, configure, say); err != nil {
 		return err
 	}
 	l.Ready = true
 	return l.save()
 }
 
-func (l *Lab) startNodes(ctx context.Context, say func(string, ...any)) error {
+func (l *Lab) startNodes(ctx context.Context, configure Configure, say func(string, ...any)) error {
 	a, _ := l.Node(netlab.NodeA)
 	b, _ := l.Node(netlab.NodeB)
 	for _, n := range []Node{a, b} {
-		if err := l.writeConfig(n); err != nil {
+		if err := l.writeConfig(n, configure); err != nil {
 			return err
 		}
 		echo := exec.Command(l.Binary, "lab", "echo", "--name", n.Name, "--port", fmt.Sprint(l.Plan.EchoPort))
@@ -146,7 +149,7 @@ func (l *Lab) startNodes(ctx context.Context, say func(string, ...any)) error {
 	if _, err := l.Exec(ctx, a.Name, l.Binary, "init", "--config", a.Config); err != nil {
 		return err
 	}
-	if err := l.supervise(a); err != nil {
+	if err := l.supervise(a, l.Binary); err != nil {
 		return err
 	}
 	say("node-a: waiting until its log takes writes")
@@ -164,15 +167,15 @@ func (l *Lab) startNodes(ctx context.Context, say func(string, ...any)) error {
 	if err = errors.Join(err, os.Remove(token)); err != nil {
 		return err
 	}
-	if err := l.supervise(b); err != nil {
+	if err := l.supervise(b, l.Binary); err != nil {
 		return err
 	}
 	say("both nodes: waiting until they are a pair")
 	return l.WaitPair(ctx)
 }
 
-func (l *Lab) supervise(n Node) error {
-	return l.detach(n, exec.Command(l.Binary, "lab", "supervise", "--dir", l.Dir, "--node", n.Name), superviseFile, "supervise.log")
+func (l *Lab) supervise(n Node, binary string) error {
+	return l.detach(n, exec.Command(binary, "lab", "supervise", "--dir", l.Dir, "--node", n.Name), superviseFile, "supervise.log")
 }
 
 func (l *Lab) detach(n Node, cmd *exec.Cmd, pidFile, log string) error {

@@ -25,6 +25,13 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == fenceWord {
+		if err := fenceOff(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	if os.Geteuid() != 0 || testing.Short() {
 		os.Exit(m.Run())
@@ -58,6 +65,12 @@ func build(dir string) (string, error) {
 // nothing of it may be left.
 func up(t *testing.T, router string) *lab.Lab {
 	t.Helper()
+	return upWith(t, router, nil)
+}
+
+// upWith does so with another configuration of the nodes.
+func upWith(t *testing.T, router string, configure lab.Configure) *lab.Lab {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it makes network namespaces; run it with sudo")
 	}
@@ -79,7 +92,7 @@ func up(t *testing.T, router string) *lab.Lab {
 		}
 		nothingLeft(t, dir)
 	})
-	l, err := lab.Up(t.Context(), lab.Options{Dir: dir, Router: router, Binary: binary, Say: t.Logf})
+	l, err := lab.Up(t.Context(), lab.Options{Dir: dir, Router: router, Binary: binary, Configure: configure, Say: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,10 @@ import (
 // faultTable is the nftables table (family netdev) that holds the silence.
 const faultTable = "dyad_fault"
 
+// cutTable is the table that holds cut links; a drill's silence ends without
+// them.
+const cutTable = "dyad_cut"
+
 // Silence drops every frame in and out of every interface of the namespace,
 // ARP and neighbour discovery too, in one transaction: between two frames the
 // host falls silent, while no link goes down. A second Silence changes nothing.
@@ -20,8 +24,16 @@ func Silence(ns string) error {
 	if err != nil {
 		return err
 	}
+	return drop(ns, faultTable, devices)
+}
+
+// Cut drops every frame in and out of the given interfaces of the namespace, like
+// [Silence], until [Mend]. Further interfaces add to those that are cut already.
+func Cut(ns string, devices ...string) error { return drop(ns, cutTable, devices) }
+
+func drop(ns, table string, devices []string) error {
 	return withRules(ns, func(c *nftables.Conn) error {
-		t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: faultTable})
+		t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: table})
 		drop := nftables.ChainPolicyDrop
 		for _, d := range devices {
 			for name, hook := range map[string]*nftables.ChainHook{
@@ -42,9 +54,14 @@ func Silence(ns string) error {
 }
 
 // Unsilence ends a [Silence]. That there was none is no error.
-func Unsilence(ns string) error {
+func Unsilence(ns string) error { return pass(ns, faultTable) }
+
+// Mend ends every [Cut] in the namespace. That there was none is no error.
+func Mend(ns string) error { return pass(ns, cutTable) }
+
+func pass(ns, table string) error {
 	return withRules(ns, func(c *nftables.Conn) error {
-		c.DelTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: faultTable})
+		c.DelTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: table})
 		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("end the silence of %s: %w", ns, err)
 		}

@@ -38,6 +38,9 @@ type State struct {
 	Members map[string]string `json:"members"`
 	// Gossip are the addresses to find the other node at, host:port.
 	Gossip []string `json:"gossip,omitempty"`
+	// Witness is the one that the log named last: a node that starts alone can't
+	// read it there.
+	Witness eventlog.Witness `json:"witness,omitzero"`
 	// MemberID is this node's member ID in the store; 0 while unknown.
 	MemberID uint64 `json:"member_id,omitempty"`
 }

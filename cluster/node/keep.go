@@ -46,7 +46,7 @@ func (p *process) keepState(ctx context.Context) {
 				p.det.SetPeers(gossip)
 			}
 			err := p.file.update(func(n *etcdnode.State) {
-				n.Release = p.opts.Version
+				n.Release, n.Witness = p.opts.Version, s.Witness
 				if len(gossip) > 0 {
 					n.Gossip = gossip
 				}

@@ -102,6 +102,15 @@ func TestStartsThatAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, nil, "gossip.keys can't be used"},
+		"another cluster's store": {func(t *testing.T, c *config.Config) {
+			mustInit(t, *c)
+			if err := os.Mkdir(filepath.Join(c.DataDir, "store"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(c.DataDir, "store", "cluster"), []byte("node-a of cluster other\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, nil, "belongs to node-a of cluster other"},
 		"another cluster's identity": {func(t *testing.T, c *config.Config) {
 			mustInit(t, *c)
 			if _, err := identity.Create("other", identityOptions(*c)); err != nil {

@@ -95,7 +95,9 @@ func (p *process) orphansOf(ctx context.Context, a etcdnode.Archived) error {
 		if err != nil {
 			return err
 		}
-		p.agent.RecordOrphans(payload, "the log went on without this node; dyad log orphans shows what it held")
+		if err := p.agent.RecordOrphans(ctx, payload, "the log went on without this node; dyad log orphans shows what it held"); err != nil {
+			return err
+		}
 		rest = rest[len(run):]
 	}
 	return nil

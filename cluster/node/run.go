@@ -180,6 +180,7 @@ func (p *process) build(context.Context) error {
 		certificate: func() (*tls.Certificate, error) { return p.id.Current(), nil },
 	}
 	p.claims.cluster = p.file.get().Cluster
+	p.useWitness(p.file.get().Witness)
 	p.later(func(context.Context) { p.useWitness(eventlog.Witness{}) })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
@@ -242,7 +243,9 @@ func (p *process) checkStore() error {
 	switch {
 	case err != nil && !gone:
 		return err
-	case !gone, s.Mode == quorum.Stale, s.Mode == quorum.Joining, s.Epoch == 0:
+	case !gone:
+		return p.ownStore()
+	case s.Mode == quorum.Stale, s.Mode == quorum.Joining, s.Epoch == 0:
 		return nil
 	case s.Mode == quorum.Solo || s.Mode == quorum.Sole:
 		return fmt.Errorf("%s is gone, and this node was the only one with the log\n  try: put it back, or dyad restore FILE", storeDir(p.cfg))
@@ -256,6 +259,7 @@ func (p *process) checkStore() error {
 // storeChanged hears of the store's process.
 func (p *process) storeChanged(up bool, why string) {
 	if up {
+		p.markStore()
 		etcdnode.Reconnect(p.client)
 	}
 	p.agent.StoreChanged(up, why)

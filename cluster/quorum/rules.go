@@ -176,6 +176,10 @@ func (u rules) pair(r Record, s Sight) Move {
 	}
 	m.Why = fmt.Sprintf("the log needs both nodes, and %s is silent", s.Peer.Name)
 	m.Fix = fmt.Sprintf("start dyad on %s; if it is off and stays off: dyad takeover --confirm %s --reason TEXT", s.Peer.Name, s.Peer.Name)
+	if !s.Proven {
+		m.Why = fmt.Sprintf("this node was down, and can't know whether %s, which is silent, went on without it", s.Peer.Name)
+		m.Fix = fmt.Sprintf("start dyad on %s; if it is lost for good: dyad takeover --confirm %s --accept-loss --reason TEXT", s.Peer.Name, s.Peer.Name)
+	}
 	return u.authority(m, r, s)
 }
 

@@ -143,6 +143,7 @@ func (s *Steward) pause(ctx context.Context, d time.Duration) {
 // once looks, and does one deed if there is one to do.
 func (s *Steward) once(ctx context.Context) (did bool, err error) {
 	r := s.Status().Record
+	began := s.cfg.Now()
 	in := s.cfg.Look(ctx)
 	if ctx.Err() != nil {
 		return false, nil
@@ -151,7 +152,7 @@ func (s *Steward) once(ctx context.Context) (did bool, err error) {
 	sight := s.watch.see(now, r, in)
 	sight.Self, sight.HoldDown = s.cfg.Self, s.cfg.HoldDown
 	sight.Witness.Claim, sight.Witness.Known, sight.Witness.Configured = s.cfg.Claim()
-	sight.Word, sight.Leaving = s.orders(now, in.Heard)
+	sight.Word, sight.Leaving = s.orders(now, began, in.Heard)
 	m := quorum.Next(r, sight)
 	if m.Record != r {
 		// Invariant: what a deed rests on is durable before it begins.
@@ -224,11 +225,12 @@ func (s *Steward) show(m quorum.Move, sight quorum.Sight, failed error) {
 }
 
 // orders are what people want: an operator's word as long as it is fresh and
-// the peer is silent, and whether this agent is to stop.
-func (s *Steward) orders(now time.Time, heard bool) (quorum.Word, bool) {
+// the peer is silent, and whether this agent is to stop. A look takes a while: one
+// that began before the word was given says nothing against it.
+func (s *Steward) orders(now, began time.Time, heard bool) (quorum.Word, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if heard || now.Sub(s.wordAt) > wordBound {
+	if heard && began.After(s.wordAt) || now.Sub(s.wordAt) > wordBound {
 		s.word = quorum.Word{}
 	}
 	return s.word, s.leaving

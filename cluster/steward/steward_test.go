@@ -25,8 +25,9 @@ type stage struct {
 	away    bool // it does not answer
 	saved   []quorum.Record
 	done    []quorum.Deed
-	full    error // why the disk can't be written
-	fails   int   // so many deeds fail first
+	full    error         // why the disk can't be written
+	fails   int           // so many deeds fail first
+	slow    time.Duration // a look takes so long after it has sensed
 
 	*Steward
 	end func()
@@ -68,7 +69,13 @@ func open(authority quorum.Authority) *stage {
 	}
 	st.Steward = New(Config{
 		Self: "node-a", Record: quorum.Record{Mode: quorum.Pair, Epoch: 1}, HoldDown: 3 * time.Second,
-		Look: func(context.Context) Reading { st.mu.Lock(); defer st.mu.Unlock(); return st.reading },
+		Look: func(context.Context) Reading {
+			st.mu.Lock()
+			r, slow := st.reading, st.slow
+			st.mu.Unlock()
+			time.Sleep(slow)
+			return r
+		},
 		Save: func(m quorum.Move, _ quorum.Sight) error {
 			st.mu.Lock()
 			defer st.mu.Unlock()
@@ -228,6 +235,24 @@ func TestNothingIsDoneBeforeTheRecordIsOnDisk(t *testing.T) {
 		}
 		st.set(func() { st.full = nil; st.fails = 3 })
 		st.pass(20 * time.Second)
+		st.mode(t, quorum.Sole, true)
+	})
+}
+
+// The word is given while a look is under way that still heard the peer: the next
+// one counts.
+func TestAWordOutlivesALookThatBeganBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := open(quorum.ByOperator)
+		defer st.end()
+		st.set(func() { st.slow = 300 * time.Millisecond })
+		st.pass(1100 * time.Millisecond) // in the middle of a look
+		st.peerDies()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := st.Takeover(ctx, quorum.Word{Peer: "node-b", Actor: "root"}); err != nil {
+			t.Fatal(err)
+		}
 		st.mode(t, quorum.Sole, true)
 	})
 }

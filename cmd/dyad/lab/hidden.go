@@ -43,7 +43,13 @@ func supervise() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return lab.Supervise(cmd.Context(), n, l.Binary, logger(cmd))
+		// The supervisor runs agents of its own kind: the two nodes of a lab may
+		// run different releases.
+		binary, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+		return lab.Supervise(cmd.Context(), n, binary, logger(cmd))
 	}
 	return c
 }

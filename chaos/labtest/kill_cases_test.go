@@ -1,0 +1,97 @@
+package labtest
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"dyad/cluster/quorum"
+)
+
+// caseKills is how often a node is killed while it takes over, and while it
+// returns.
+const caseKills = 16
+
+// TestKillCases kill a node at many moments of a takeover and of a return. Each
+// kill comes a little later after the start than the one before, so that together
+// they fall into every step; whatever they hit is resumed.
+func TestKillCases(t *testing.T) {
+	s := newStage(t, nil, nil)
+	s.play("killed while it takes over", killedInTakeover)
+	s.play("killed while it returns", func(s *stage) { s.killedInReturn(nodeB) })
+	s.play("the survivor killed while the other one returns", func(s *stage) { s.killedInReturn(nodeA) })
+}
+
+// killed starts a node and kills it, caseKills times, each time a bit later: as
+// long after the start as a share of whole. It tells how often the node had come
+// to its end before.
+func (s *stage) killed(node string, whole time.Duration, end func() bool) (ended int) {
+	s.t.Helper()
+	for i := range caseKills {
+		s.on(node)
+		at := time.NewTimer(whole * time.Duration(i+1) / caseKills)
+		select {
+		case <-at.C:
+		case <-s.ctx().Done():
+			s.t.Fatal(s.ctx().Err())
+		}
+		if end() {
+			ended++
+		}
+		s.off(node)
+	}
+	return ended
+}
+
+func killedInTakeover(s *stage) {
+	s.write(nodeB)
+	s.off(nodeB)
+	s.mode(nodeA, quorum.Suspended, false)
+	word := make(chan struct{})
+	go func() {
+		defer close(word)
+		// It is killed before it answers.
+		_, _ = s.Dyad(s.ctx(), nodeA, "takeover", "--confirm", nodeB, "--reason", "killed meanwhile")
+	}()
+	s.eventually("the word to be on disk", func() string {
+		if st := s.state(nodeA); !strings.Contains(st, string(quorum.Granted)) {
+			return "node.state is " + st
+		}
+		return ""
+	})
+	s.off(nodeA)
+	<-word
+	// From here on every start goes through all of the takeover, until one gets to
+	// its end. The last ones are killed as a sole writer.
+	ended := s.killed(nodeA, 640*time.Millisecond, func() bool { return s.status(nodeA).Writable })
+	s.t.Logf("%d of %d kills came after the end", ended, caseKills)
+	s.on(nodeA)
+	s.mode(nodeA, quorum.Sole, true)
+	s.write(nodeA)
+	s.on(nodeB)
+	s.paired()
+	s.write(nodeB)
+	s.story(quorum.ByOperator, quorum.Sole, quorum.Pair)
+}
+
+// killedInReturn kills one node again and again while node-b, which was passed
+// over, comes back to node-a.
+func (s *stage) killedInReturn(victim string) {
+	s.off(nodeB)
+	s.mode(nodeA, quorum.Suspended, false)
+	s.takeOver(nodeA)
+	s.write(nodeA)
+	if victim == nodeA {
+		s.off(nodeA)
+		s.on(nodeB)
+	}
+	ended := s.killed(victim, 2*time.Second, func() bool { return s.status(victim).Mode == string(quorum.Pair) && s.status(victim).Writable })
+	s.t.Logf("%d of %d kills came after the end", ended, caseKills)
+	s.on(victim)
+	s.eventually("the pair", func() string {
+		// Killed as one of a pair, the node that is left waits for it.
+		return s.notPair()
+	})
+	s.write(nodeA)
+	s.write(nodeB)
+}
