@@ -114,7 +114,7 @@ func restoreConfig(t *testing.T) config.Config {
 	t.Helper()
 	c := testConfig(t)
 	c.Address = netip.MustParseAddr("127.0.0.1")
-	for _, p := range []*int{&c.Ports.API, &c.Ports.Gossip, &c.Ports.StorePeer, &c.Ports.StoreClient} {
+	for _, p := range []*int{&c.Ports.API, &c.Ports.Gossip, &c.Ports.StorePeer, &c.Ports.StoreClient, &c.Ports.Pulse} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

@@ -87,7 +87,8 @@ func liveConfig(t *testing.T, name, address string) config.Config {
 	c.Node, c.Address = name, netip.MustParseAddr(address)
 	dir := t.TempDir()
 	c.DataDir, c.Socket = filepath.Join(dir, "data"), filepath.Join(dir, "dyad.sock")
-	c.Ports = config.Ports{API: freePort(t), Gossip: freePort(t), StorePeer: freePort(t), StoreClient: freePort(t)}
+	c.Ports = config.Ports{API: freePort(t), Gossip: freePort(t), StorePeer: freePort(t), StoreClient: freePort(t), Pulse: freePort(t)}
+	c.Failover.Profile = config.ProfileOff
 	c.Failover.StepDownSettle = config.Duration(50 * time.Millisecond)
 	if err := c.Finish(); err != nil {
 		t.Fatal(err)

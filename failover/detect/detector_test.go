@@ -322,7 +322,7 @@ func TestRestartFasterThanDetection(t *testing.T) {
 		b.kill()
 		time.Sleep(20 * time.Millisecond)
 		b = start(t, net, "b", "b2")
-		within(t, time.Second, "a carries the traffic", func() bool { return a.stance() == projections.StanceTakeover })
+		within(t, 5*time.Second, "a carries the traffic", func() bool { return a.stance() == projections.StanceTakeover })
 		back := within(t, 20*time.Second, "a goes back", a.well)
 		if back < 4*time.Second {
 			t.Errorf("a went back after %s, as if nothing had happened", back)
