@@ -62,6 +62,9 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 	}
 	etcdnode.Reconnect(p.client)
 	up := time.Now()
+	if given, err := p.handedOver(ctx, m.Record); err != nil || given != nil {
+		return given, err
+	}
 	epoch, err := p.startEpoch(ctx, epochStart{
 		lowest: m.Epoch, mode: quorum.Sole, writers: []string{p.cfg.Node}, key: fmt.Sprintf("takeover/%s/%d", p.cfg.Node, m.Epoch),
 		reason: "the other node is gone; by the word of the " + string(m.Record.By),
@@ -72,6 +75,37 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 	p.opts.Log.Info("this node writes the log alone", "event", "store.reformed", "reason", "by the word of the "+string(m.Record.By),
 		"epoch", epoch, "tail", tail.String(), "store", up.Sub(began), "took", time.Since(began))
 	return &quorum.Record{Mode: quorum.Sole, Epoch: epoch}, nil
+}
+
+// handedOver looks for a start of an epoch in the tail that gives the log to the
+// other node alone: this one was leaving, or being removed, when it lost the
+// other. That may have been committed, and the other one may have gone on. Only a
+// witness knows that it did not.
+//
+// Invariant: nothing was appended since the store was started by force, so it can
+// be set aside without losing anything.
+func (p *process) handedOver(ctx context.Context, r quorum.Record) (*quorum.Record, error) {
+	at, err := p.log.Newest(ctx)
+	if err != nil || at.Epoch <= r.Epoch || r.By == quorum.ByWitness {
+		return nil, err
+	}
+	events, err := p.log.Read(ctx, at.Seq-min(at.Seq, eventlog.MaxPage), eventlog.MaxPage)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range slices.Backward(events) {
+		if e.Type != eventlog.TypeEpochStarted {
+			continue
+		}
+		started, err := eventlog.Payload[eventlog.EpochPayload](e.Draft)
+		if err != nil || slices.Contains(started.Writers, p.cfg.Node) {
+			return nil, err
+		}
+		p.opts.Log.Error("the log was handed to the other node before it was lost", "event", "store.reform",
+			"reason", "the tail of the store says so", "epoch", e.Epoch)
+		return &quorum.Record{Mode: quorum.Stale, Epoch: e.Epoch}, p.store.Kill(ctx)
+	}
+	return nil, nil
 }
 
 // epochStart is the start of an epoch that is to be appended.

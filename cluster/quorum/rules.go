@@ -18,16 +18,16 @@ type guard string
 
 const (
 	guardVoter     guard = "only a voter of the newest epoch goes on alone"
-	guardSilent    guard = "the peer was silent for the hold-down"
 	guardClaim     guard = "the witness's claim is no newer than what this node knows"
 	guardSwap      guard = "the witness has swapped before the store is reformed"
 	guardSteady    guard = "a fence or a router's word counts only without a break"
 	guardPairing   guard = "a node that gave a vote away asks before it goes on alone"
 	guardHandover  guard = "a witness is asked before an unfinished handover is finished alone"
 	guardHigher    guard = "a node that hears of a higher epoch without it steps back"
-	guardKeepTail  guard = "the tail of the store is kept"             // the deed's, in the model
-	guardPromotion guard = "a learner gets a vote when it has it all"  // the deed's, in the model
-	guardCompare   guard = "an append compares the epoch and the head" // the log's, in the model
+	guardTail      guard = "a tail that gives the log away is believed" // the deed's, in the model
+	guardKeepTail  guard = "the tail of the store is kept"              // the deed's, in the model
+	guardPromotion guard = "a learner gets a vote when it has it all"   // the deed's, in the model
+	guardCompare   guard = "an append compares the epoch and the head"  // the log's, in the model
 )
 
 // need is ok, unless this guard was taken away.
@@ -189,7 +189,7 @@ func (u rules) authority(m Move, r Record, s Sight) Move {
 		return m
 	}
 	word := s.Word.Peer != "" && s.Word.Peer == s.Peer.Name && !s.Peer.heard()
-	if !word && !u.need(guardSilent, !s.Peer.heard() && s.Peer.Silent >= s.HoldDown) {
+	if !word && (s.Peer.heard() || s.Peer.Silent < s.HoldDown) {
 		return m
 	}
 	switch {
