@@ -52,6 +52,9 @@ func TestBadConfigurations(t *testing.T) {
 		"IPv6 alone":     {"node: a\naddress: 2001:db8::1\n", "routerID"},
 		"level":          {good + "log: {level: loud}\n", "log.level"},
 		"switch twice":   {good + "", ""},
+		"hot events":     {good + "retention: {hotEvents: 100}\n", "retention.hotEvents"},
+		"hot age":        {good + "retention: {hotAge: 1m}\n", "retention.hotAge"},
+		"quota":          {good + "retention: {quotaMiB: 1}\n", "retention.quotaMiB"},
 		"too large":      {good + "# " + strings.Repeat("x", MaxFile), "larger"},
 	} {
 		if tc.want == "" {

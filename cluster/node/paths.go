@@ -24,10 +24,16 @@ const keyFile = "cluster.key"
 // KeyPath is where a node keeps the cluster key.
 func KeyPath(c config.Config) string { return filepath.Join(c.DataDir, keyFile) }
 
-func storeDir(c config.Config) string   { return filepath.Join(c.DataDir, "store") }
+// Names below the data directory.
+const (
+	storeName    = "store"
+	segmentsName = "segments"
+)
+
+func storeDir(c config.Config) string   { return filepath.Join(c.DataDir, storeName) }
 func journalDir(c config.Config) string { return filepath.Join(c.DataDir, "journal") }
 func segmentsDir(c config.Config) string {
-	return filepath.Join(c.DataDir, "segments")
+	return filepath.Join(c.DataDir, segmentsName)
 }
 
 func checkpointPath(c config.Config) string {
