@@ -59,6 +59,9 @@ func TestBadConfigurations(t *testing.T) {
 		"role":           {good + "access: {groups: {noc: boss}}\n", "access.groups: noc"},
 		"level":          {good + "log: {level: loud}\n", "log.level"},
 		"switch twice":   {good + "", ""},
+		"hot events":     {good + "retention: {hotEvents: 100}\n", "retention.hotEvents"},
+		"hot age":        {good + "retention: {hotAge: 1m}\n", "retention.hotAge"},
+		"quota":          {good + "retention: {quotaMiB: 1}\n", "retention.quotaMiB"},
 		"too large":      {good + "# " + strings.Repeat("x", MaxFile), "larger"},
 	} {
 		if tc.want == "" {

@@ -8,10 +8,16 @@ import (
 	"dyad/failover/detect"
 )
 
-func storeDir(c config.Config) string   { return filepath.Join(c.DataDir, "store") }
+// Names below the data directory.
+const (
+	storeName    = "store"
+	segmentsName = "segments"
+)
+
+func storeDir(c config.Config) string   { return filepath.Join(c.DataDir, storeName) }
 func journalDir(c config.Config) string { return filepath.Join(c.DataDir, "journal") }
 func segmentsDir(c config.Config) string {
-	return filepath.Join(c.DataDir, "segments")
+	return filepath.Join(c.DataDir, segmentsName)
 }
 
 func checkpointPath(c config.Config) string {

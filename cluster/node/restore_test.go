@@ -16,6 +16,7 @@ import (
 
 	"filippo.io/age"
 
+	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/identity"
@@ -315,4 +316,38 @@ func TestRestoreInPlaceOfAnother(t *testing.T) {
 			t.Errorf("the nodes are %v: one place must be free for node-x", names)
 		}
 	})
+}
+
+// A node whose agent is stopped is backed up from its files, segments and store.
+func TestBackupOfAStoppedNode(t *testing.T) {
+	all, _ := history(t, 300)
+	id := mustKey(t)
+	c := restoreConfig(t)
+	c.Retention.HotEvents = 100
+	s, err := Restore(t.Context(), c, backupOf(t, all, 50, id), restoreOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := api.NewClient(api.ClientOptions{Socket: filepath.Join(t.TempDir(), "nobody")})
+	defer client.Close()
+	var out bytes.Buffer
+	var notes []string
+	m, err := Backup(t.Context(), client, &out, BackupOptions{
+		DataDir: c.DataDir, Release: "v3", Now: time.Now(), Recipients: []age.Recipient{id.Recipient()},
+		Progress: func(_, _ eventlog.Seq) {}, Note: func(text string) { notes = append(notes, text) },
+	})
+	if err != nil || m.Cluster != s.Cluster || m.Events != len(all)+2 || m.Mode != "SOLO" || m.Epoch != s.Epoch || !m.Secrets {
+		t.Fatalf("%+v %v", m, err)
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "reading what lies on the disk") {
+		t.Errorf("it says %q", notes)
+	}
+	f, err := backup.Open(bytes.NewReader(out.Bytes()), int64(out.Len()), id)
+	if err != nil || f.Manifest.Head != m.Head {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(c.DataDir, "store-copy-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
 }

@@ -37,42 +37,55 @@ type BackupOptions struct {
 	NoSecrets bool
 	// Progress is called with how far it is, in events.
 	Progress func(done, of eventlog.Seq)
+	// Note is told what an operator should know.
+	Note func(text string)
 }
 
-// Backup writes a backup of the agent's log, as this node has it, to w: all
-// events up to the head at the beginning, which is one consistent cut, as
-// nothing below a head ever changes. It only reads, so it works while the log
-// can't be written.
+// Backup writes a backup of the log, as this node has it, to w: all events up to
+// the head at the beginning, which is one consistent cut, as nothing below a head
+// ever changes. It asks the agent; where that or its store gives no answer, it
+// reads the files in the data directory, and says so to note. It only reads, so it
+// works while the log can't be written.
 func Backup(ctx context.Context, c *api.Client, w io.Writer, o BackupOptions) (backup.Manifest, error) {
 	var m backup.Manifest
-	list, err := c.Status(ctx, api.ScopeNode)
+	src, err := fromAgent(ctx, c)
+	if err == nil && src.head.Seq > 0 {
+		// The newest event is in the store: does it answer?
+		_, err = c.Segment(ctx, src.head.Seq, src.head.Seq)
+	}
+	var e *api.Error
+	if errors.As(err, &e) && e.Class == api.ClassUnavailable {
+		o.Note("the log is not served (" + e.Why + "): reading what lies on the disk")
+		files, ferr := fromFiles(o.DataDir)
+		if ferr != nil {
+			o.Note(ferr.Error())
+			return m, err
+		}
+		src, err = files, nil
+	}
 	if err != nil {
 		return m, err
 	}
-	if len(list) != 1 || list[0].Status == nil {
-		return m, errors.New("the agent gave no status\n  try: dyad status")
-	}
-	st := list[0].Status
 	b, err := backup.NewWriter(w, backup.Manifest{
-		Release: o.Release, Cluster: st.Cluster, Node: st.Node, Mode: st.Mode, Epoch: st.Head.Epoch, Time: o.Now.UTC(),
+		Release: o.Release, Cluster: src.cluster, Node: src.node, Mode: src.mode, Epoch: src.head.Epoch, Time: o.Now.UTC(),
 	}, o.Recipients...)
 	if err != nil {
 		return m, err
 	}
-	for b.Head().Seq < st.Head.Seq {
-		content, err := c.Segment(ctx, b.Head().Seq+1, st.Head.Seq)
+	for b.Head().Seq < src.head.Seq {
+		content, err := src.segment(ctx, b.Head().Seq+1)
 		if err != nil {
 			return m, err
 		}
 		if err := b.Segment(content); err != nil {
 			return m, fmt.Errorf("the log can't be backed up as it is: %w\n  try: dyad log verify --from-start", err)
 		}
-		o.Progress(b.Head().Seq, st.Head.Seq)
+		o.Progress(b.Head().Seq, src.head.Seq)
 	}
-	if b.Head() != st.Head {
+	if b.Head() != src.head {
 		return m, fmt.Errorf("%w: event %d is not the one this node says its log ends with\n  try: dyad log verify --from-start", eventlog.ErrCorrupt, b.Head().Seq)
 	}
-	if err := addFiles(b, st.Node, st.Cluster, o); err != nil {
+	if err := addFiles(b, src.node, src.cluster, o); err != nil {
 		return m, err
 	}
 	return b.Close()

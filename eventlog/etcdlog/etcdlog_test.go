@@ -25,6 +25,9 @@ import (
 // has a prefix of its own.
 var storeAddr string
 
+// storeFile is where that store keeps its keys.
+var storeFile string
+
 func TestMain(m *testing.M) { os.Exit(withStore(m)) }
 
 func withStore(m *testing.M) int {
@@ -33,7 +36,7 @@ func withStore(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	storeAddr = freeAddr()
+	storeAddr, storeFile = freeAddr(), filepath.Join(dir, "store", "member", "snap", "db")
 	peer := "http://" + freeAddr()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)

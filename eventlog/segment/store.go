@@ -84,19 +84,33 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the segments: %w\n  try: make %s writable", err, dir)
 	}
+	s, err := Look(dir)
+	if err != nil {
+		return nil, err
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"+suffix+tempSuffix))
+	for _, name := range left {
+		// An attempt that a crash broke off. What it held is in the log.
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the segments: %w", err)
+	}
+	return s, nil
+}
+
+// Look opens the directory of a store that another process may own, to read
+// only. No directory is a store without segments.
+func Look(dir string) (*Store, error) {
 	names, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the segments: %w", err)
 	}
 	s := &Store{dir: dir, point: func(string) error { return nil }, news: make(chan struct{})}
 	for _, d := range names {
-		if strings.HasSuffix(d.Name(), tempSuffix) {
-			// An attempt that a crash broke off. What it held is in the log.
-			if err := os.Remove(filepath.Join(dir, d.Name())); err != nil {
-				return nil, fmt.Errorf("open the segments: %w", err)
-			}
-			continue
-		}
 		first, ok := firstOf(d.Name())
 		if !ok {
 			continue

@@ -133,6 +133,7 @@ func (f *flags) write(ctx context.Context, env *cli.Env, file string) error {
 	write := func(w io.Writer) error {
 		m, err = node.Backup(ctx, env.Client(), w, node.BackupOptions{
 			DataDir: c.DataDir, Release: cli.Version, Now: env.Now(), Recipients: locks, NoSecrets: f.noSecrets, Progress: bar.at,
+			Note: func(text string) { env.Note("%s", text) },
 		})
 		return err
 	}
