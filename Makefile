@@ -18,7 +18,7 @@ export CGO_ENABLED := 0
 export GOFLAGS := -buildvcs=false
 
 # Packages whose tests need no root, no network and no real time.
-FAST := ./eventlog ./eventlog/memlog ./projections/... ./failover/... ./speaker ./speaker/memspeaker \
+FAST := ./cluster/quorum ./cluster/steward ./eventlog ./eventlog/memlog ./projections/... ./failover/... ./speaker ./speaker/memspeaker \
 	./cluster ./cluster/config ./chaos ./docs/house
 
 .PHONY: help

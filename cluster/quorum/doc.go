@@ -13,9 +13,9 @@
 // an ordinary input: the driver boots, looks, and asks again. The driver lives in
 // dyad/cluster/node, the deeds in dyad/cluster/etcdnode.
 //
-// The tests of this package walk every state that two nodes, a witness and an
-// operator can reach, with crashes and cut links at any point, and hold that
+// The tests of this package walk the states that two nodes, a witness and an
+// operator can reach, up to a bound of some millions, with crashes and cut links at any point, and hold that
 // there are never two writers and that whoever writes has everything that was
-// ever acknowledged. Each guard of the rule book is taken away in turn, and the
-// walk must then find the history that breaks.
+// ever acknowledged. Guards of the rule book are taken away in turn, and the walk
+// must then find the history that breaks.
 package quorum
