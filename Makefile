@@ -40,7 +40,7 @@ demo: build ## two nodes, a router, a client; a node dies under traffic (ROUTER=
 test: build ## everything: lint, unit, virtual time, real etcd, real routers
 	@bin/dyad lab deps --router all
 	@$(MAKE) --no-print-directory lint
-	$(GO) test -count=1 -timeout 20m -p 1 ./...
+	$(GO) test -count=1 -timeout 45m -p 1 ./...
 
 .PHONY: test-fast
 test-fast: ## pure and virtual-time tests: no root, no network, under a minute

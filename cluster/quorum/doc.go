@@ -14,8 +14,8 @@
 // dyad/cluster/node, the deeds in dyad/cluster/etcdnode.
 //
 // The tests of this package walk the states that two nodes, a witness and an
-// operator can reach, up to a bound of some millions, with crashes and cut links at any point, and hold that
-// there are never two writers and that whoever writes has everything that was
-// ever acknowledged. Guards of the rule book are taken away in turn, and the walk
+// operator can reach, up to a bound of some millions, with crashes and cut links
+// at any point, and hold that there are never two writers and that whoever writes
+// has everything that was ever acknowledged. Guards of the rule book are taken away in turn, and the walk
 // must then find the history that breaks.
 package quorum
