@@ -56,6 +56,11 @@ bench: build ## measure, and compare with the targets; writes build/bench/result
 	@bin/dyad lab deps --router frr
 	@$(GO) run ./cmd/dyadbench -only '$(ONLY)' -dyad bin/dyad -out build/bench/results.json
 
+.PHONY: cases
+cases: build ## every case of the two-node log on real processes (minutes; as root)
+	@bin/dyad lab deps --router all
+	DYAD_CASES=1 $(GO) test -count=1 -timeout 40m -run 'Cases$$' ./chaos/labtest
+
 .PHONY: torture
 torture: ## kill a real pair under load, ROUNDS=1000 times, and lose nothing (ONLY=log)
 	@$(GO) build -o bin/dyadtorture ./cmd/dyadtorture

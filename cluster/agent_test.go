@@ -352,7 +352,7 @@ func up(t *testing.T) (*world, *node, *node) {
 	a, b := w.nodes["node-a"], w.nodes["node-b"]
 	a.start()
 	b.start()
-	w.within(10*time.Second, "both nodes are well and in the log", func() bool {
+	w.within(time.Minute, "both nodes are well and in the log", func() bool {
 		s := a.agent.State()
 		return a.well() && b.well() && len(s.Nodes) == 2 && len(s.Switches["vSwitch1"].Ports) == 2
 	})

@@ -57,6 +57,7 @@ type rule struct {
 // API serve.
 var registry = []rule{
 	{"log-not-writable", api.Critical, "changes are refused; announcements go on", logNotWritable},
+	{"log-forked", api.Critical, "two histories grow, and one will be given up", logForked},
 	{"not-synced", api.Warning, "this node announces at the last preference from its checkpoint", notSynced},
 	{"node-silent", api.Critical, "no node is left to take over if this one fails", nodeSilent},
 	{"takeover", api.Warning, "this node carries all traffic", takeover},
@@ -104,6 +105,24 @@ func when(ok bool, format string, args ...any) []string {
 }
 
 func logNotWritable(d diagnosis) []string { return when(!d.writeable, "%s", d.why) }
+
+// logForked: both nodes write alone at one epoch. Only contradicting words of
+// operators, or of routers, lead there.
+func logForked(d diagnosis) (out []string) {
+	s := d.snap.State
+	if s.Mode != string(quorum.Sole) || !slices.Equal(s.Writers, []string{d.self}) {
+		return nil
+	}
+	for _, n := range s.NodeNames() {
+		r, told := d.snap.Reports[n]
+		if n == d.self || !told || d.snap.View.Nodes[n] != projections.Alive {
+			continue
+		}
+		out = append(out, when(r.Mode == string(quorum.Sole) && r.Epoch == s.Head.Epoch,
+			"%s writes a history of its own at epoch %d too; decide which to keep: stop dyad on the other node, then on the one to keep: dyad takeover --confirm OTHER --reason TEXT", n, r.Epoch)...)
+	}
+	return out
+}
 
 func notSynced(d diagnosis) []string {
 	return when(!d.snap.Synced, "the log has not been read to its end since the agent started; see the log of the store")

@@ -49,6 +49,7 @@ func fenceOff(args []string) error {
 
 // TestFenceCases are the cases in which a node switches the other one off.
 func TestFenceCases(t *testing.T) {
+	long(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 // TestOperatorCases are the cases in which a person decides.
 func TestOperatorCases(t *testing.T) {
+	long(t)
 	s := newStage(t, nil, nil)
 	s.play("peer crash", peerCrash)
 	s.play("link cut", linkCut)

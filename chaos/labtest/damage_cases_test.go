@@ -22,6 +22,7 @@ import (
 
 // TestDamageCases are about what lies on the disk, and about what is started.
 func TestDamageCases(t *testing.T) {
+	long(t)
 	s := newStage(t, nil, nil)
 	s.play("torn tail of the dead node's log", func(s *stage) {
 		s.write(nodeA)

@@ -24,6 +24,7 @@ import (
 
 // TestWitnessCases are the cases in which a third party decides.
 func TestWitnessCases(t *testing.T) {
+	long(t)
 	s := newStage(t, nil, func(s *stage) {
 		url, err := s.StartWitness(s.ctx())
 		s.ok(err)
