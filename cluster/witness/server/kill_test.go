@@ -96,8 +96,13 @@ func TestKilled(t *testing.T) {
 		here := 0
 		for i := range acked {
 			w := client(t, url, acked[i].Cluster, ca.Node(acked[i].Cluster, "node-a"), "")
+			if round == 0 { // before any kill
+				if _, err := w.Create(t.Context(), acked[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
 			wg.Go(func() {
-				acked[i] = swapUntilDown(t, w, acked[i], round == 0, func() {
+				acked[i] = swapUntilDown(t, w, acked[i], func() {
 					mu.Lock()
 					defer mu.Unlock()
 					answered++
@@ -135,14 +140,8 @@ func TestKilled(t *testing.T) {
 
 // swapUntilDown swaps from the newest yes on, until the witness is gone. The
 // first swap after a start settles the one that the kill left open.
-func swapUntilDown(t *testing.T, w witness.Witness, last quorum.Claim, first bool, answered func()) quorum.Claim {
+func swapUntilDown(t *testing.T, w witness.Witness, last quorum.Claim, answered func()) quorum.Claim {
 	ctx := context.Background()
-	if first {
-		if _, err := w.Create(ctx, last); err != nil {
-			t.Errorf("create: %v", err)
-			return last
-		}
-	}
 	for {
 		next := registertest.Sole(last.Cluster, last.Epoch+1, "node-a")
 		got, err := w.Swap(ctx, last, next)
