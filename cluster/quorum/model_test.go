@@ -131,6 +131,7 @@ func TestGuardsAreNeeded(t *testing.T) {
 		a     Authority
 		first func(variant) world
 	}{
+		{guardFresh, ByOperator, begin},
 		{guardTail, ByOperator, begin},
 		{guardSwap, ByWitness, begin},
 		{guardKeepTail, ByWitness, begin},

@@ -48,6 +48,29 @@ type Record struct {
 	By Authority `json:"by,omitempty"`
 }
 
+// Boot is what a record means when an agent starts. begun tells whether the store
+// was begun anew by the grant in it.
+//
+// Invariant: a grant that is not exclusive ends with the start it was given in.
+// While this node was away the same authority may have given the log to the other
+// one: an operator who saw this one down, a router, a fence. Where the store was
+// begun anew already the grant stands: that can't be undone, and whoever looks
+// sees it.
+func Boot(r Record, begun bool) Record { return rules{}.boot(r, begun) }
+
+func (u rules) boot(r Record, begun bool) Record {
+	exclusive := r.By == ByWitness || r.By == BySelf
+	if r.Step != Granted || exclusive || begun || u.without == guardFresh {
+		return r
+	}
+	before := Record{Mode: r.Mode, Epoch: r.Epoch}
+	if newest := r.Next - 1; r.alone() && newest > r.Epoch {
+		// The other node was about to get its vote, and may have it.
+		before.Step, before.Next = Pairing, newest
+	}
+	return before
+}
+
 // alone: this node was the only writer when it last knew.
 func (r Record) alone() bool { return r.Mode == Solo || r.Mode == Sole }
 

@@ -24,6 +24,7 @@ const (
 	guardPairing   guard = "a node that gave a vote away asks before it goes on alone"
 	guardHandover  guard = "a witness is asked before an unfinished handover is finished alone"
 	guardHigher    guard = "a node that hears of a higher epoch without it steps back"
+	guardFresh     guard = "a grant that is not exclusive ends with the start it was given in"
 	guardTail      guard = "a tail that gives the log away is believed" // the deed's, in the model
 	guardKeepTail  guard = "the tail of the store is kept"              // the deed's, in the model
 	guardPromotion guard = "a learner gets a vote when it has it all"   // the deed's, in the model
@@ -241,9 +242,6 @@ func (u rules) ask(r Record, s Sight) Move {
 // grant makes an authority's word durable; the reform follows.
 func (u rules) grant(r Record, s Sight, by Authority) Move {
 	next := Record{Mode: r.Mode, Epoch: r.Epoch, Step: Granted, Next: r.newest() + 1, By: by}
-	if r.Mode == Stale {
-		next.Mode = Sole
-	}
 	return Move{Record: next, Do: Reform, Epoch: next.Next, Mode: Suspended, Why: "this node is taking the log over, by the word of the " + string(by), Fix: "wait a moment"}
 }
 

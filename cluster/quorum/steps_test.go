@@ -63,6 +63,7 @@ func (v variant) outside(w world, i int) (out []step) {
 	} else {
 		m := &x.nodes[i]
 		m.up = true
+		m.save(v.rules.boot(m.record(), m.members == alone))
 		m.store = m.members != absent && m.record().Mode != Stale && m.record().Step != Granted
 		out = append(out, step{names[i] + " boots", x})
 	}

@@ -195,9 +195,8 @@ func (v variant) sight(w *world, i int) Sight {
 	} else {
 		s.Witness.Claim = Claim{Cluster: "c"}
 	}
-	// The operator looked: the other node is down, is no writer by itself, and
-	// nobody told it to become one.
-	alive := peer.up || peer.members == alone || stepList[peer.step] == Granted
+	// The operator looked: the other node is down, and is no writer by itself.
+	alive := peer.up || peer.members == alone
 	if v.authority == ByOperator && !alive && n.record().voter() {
 		s.Word = Word{Peer: names[1-i]}
 	}
