@@ -1,6 +1,9 @@
 package labtest
 
 import (
+	"context"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +14,9 @@ import (
 // caseKills is how often a node is killed while it takes over, and while it
 // returns.
 const caseKills = 16
+
+// caseStart is enough for an agent's start up to its first answer.
+const caseStart = 2 * time.Second
 
 // TestKillCases kill a node at many moments of a takeover and of a return. Each
 // kill comes a little later after the start than the one before, so that together
@@ -26,9 +32,16 @@ func TestKillCases(t *testing.T) {
 // long after the start as a share of whole. It tells how often the node had come
 // to its end before.
 func (s *stage) killed(node string, whole time.Duration, end func() bool) (ended int) {
+	return s.killedDuring(node, whole, func() {}, end)
+}
+
+// killedDuring is killed, with something that is done meanwhile in each start.
+func (s *stage) killedDuring(node string, whole time.Duration, do func(), end func() bool) (ended int) {
 	s.t.Helper()
 	for i := range caseKills {
 		s.on(node)
+		done := make(chan struct{})
+		go func() { defer close(done); do() }()
 		at := time.NewTimer(whole * time.Duration(i+1) / caseKills)
 		select {
 		case <-at.C:
@@ -39,6 +52,7 @@ func (s *stage) killed(node string, whole time.Duration, end func() bool) (ended
 			ended++
 		}
 		s.off(node)
+		<-done
 	}
 	return ended
 }
@@ -61,17 +75,49 @@ func killedInTakeover(s *stage) {
 	})
 	s.off(nodeA)
 	<-word
-	// From here on every start goes through all of the takeover, until one gets to
-	// its end. The last ones are killed as a sole writer.
-	ended := s.killed(nodeA, 640*time.Millisecond, func() bool { return s.status(nodeA).Writable })
+	// The word ends with the start it was given in: it is given again and again,
+	// until one start gets to its end. The last ones are killed as a sole writer.
+	again := func() {
+		s.answers(nodeA)
+		_, _ = s.Dyad(s.ctx(), nodeA, "takeover", "--confirm", nodeB, "--accept-loss", "--reason", "killed meanwhile")
+	}
+	ended := s.killedDuring(nodeA, 1200*time.Millisecond, again, func() bool { return s.status(nodeA).Writable })
 	s.t.Logf("%d of %d kills came after the end", ended, caseKills)
 	s.on(nodeA)
+	s.eventually("a start that gets to its end", func() string {
+		if s.status(nodeA).Writable {
+			return ""
+		}
+		_, out := s.dyad(nodeA, "takeover", "--confirm", nodeB, "--accept-loss", "--reason", "killed before")
+		return out
+	})
 	s.mode(nodeA, quorum.Sole, true)
 	s.write(nodeA)
 	s.on(nodeB)
 	s.paired()
 	s.write(nodeB)
-	s.story(quorum.ByOperator, quorum.Sole, quorum.Pair)
+	// A word said to a sole writer raises the epoch again, by itself.
+	modes, words := s.epochs()
+	if !slices.Equal(slices.Compact(modes), []quorum.Mode{quorum.Sole, quorum.Pair}) || !names(words[0], quorum.ByOperator) {
+		s.t.Errorf("the log went through %v by %q", modes, words)
+	}
+}
+
+// answers waits until the node's agent listens, and gives up soon: it may have been
+// killed before.
+func (s *stage) answers(node string) {
+	ctx, cancel := context.WithTimeout(s.ctx(), caseStart)
+	defer cancel()
+	for wait(ctx) {
+		n, err := s.Node(node)
+		if err != nil {
+			return
+		}
+		if c, err := net.Dial("unix", n.Socket); err == nil {
+			_ = c.Close()
+			return
+		}
+	}
 }
 
 // killedInReturn kills one node again and again while node-b, which was passed

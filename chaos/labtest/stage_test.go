@@ -439,25 +439,36 @@ func (s *stage) story(by quorum.Authority, modes ...quorum.Mode) {
 		}
 		return ""
 	})
-	var got []quorum.Mode
-	var last string
+	got, words := s.epochs()
+	if !slices.Equal(got, modes) {
+		s.t.Errorf("since epoch %d the log went through %v, want %v", s.epoch, got, modes)
+	}
+	if by != "" && (len(words) == 0 || !names(words[len(words)-1], by)) {
+		s.t.Errorf("the evidence of the takeover does not name %s: %q", by, words)
+	}
+}
+
+// epochs are the modes that the log went through since the case began, and the
+// evidence of its takeovers.
+func (s *stage) epochs() (modes []quorum.Mode, words []string) {
+	s.t.Helper()
 	for _, e := range s.events(nodeA) {
 		if e.Type != eventlog.TypeEpochStarted || e.Epoch <= s.epoch {
 			continue
 		}
 		var p eventlog.EpochPayload
 		s.ok(json.Unmarshal(e.Data, &p))
-		got = append(got, quorum.Mode(p.Mode))
+		modes = append(modes, quorum.Mode(p.Mode))
 		if p.Mode == string(quorum.Sole) {
-			last = string(e.Evidence)
+			words = append(words, string(e.Evidence))
 		}
 	}
-	if !slices.Equal(got, modes) {
-		s.t.Errorf("since epoch %d the log went through %v, want %v", s.epoch, got, modes)
-	}
-	if by != "" && !strings.Contains(last, fmt.Sprintf("%q:%q", "by", by)) {
-		s.t.Errorf("the evidence of the takeover does not name %s: %s", by, last)
-	}
+	return modes, words
+}
+
+// names tells whether a takeover's evidence names this authority.
+func names(evidence string, by quorum.Authority) bool {
+	return strings.Contains(evidence, fmt.Sprintf("%q:%q", "by", by))
 }
 
 // state is node.state of a node, as it lies on its disk.

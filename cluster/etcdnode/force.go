@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,23 @@ func (c ServeConfig) forces() (bool, error) {
 	}
 	last, err := forced(c.Dir)
 	return err == nil && last < c.Force, err
+}
+
+// Begun tells whether the store in dir was begun anew as one of this member alone
+// by the takeover that leads to epoch. A store that was shared before it is so as
+// soon as its own log says that nobody else has a vote, even if the forced start
+// was broken off before it was noted.
+func Begun(dir string, epoch eventlog.Epoch, shared bool) (bool, error) {
+	last, err := forced(dir)
+	if err != nil || last >= epoch || !shared {
+		return err == nil && last >= epoch, err
+	}
+	l, err := readWAL(dir)
+	if err != nil {
+		return false, err
+	}
+	m, err := l.members(l.commit())
+	return err == nil && slices.Equal(m.voters, []uint64{l.self}), err
 }
 
 // empty tells whether the directory holds no store yet.

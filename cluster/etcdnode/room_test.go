@@ -78,11 +78,18 @@ func TestAFullStoreComesBack(t *testing.T) {
 	if err := room.Defrag(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := room.Disarm(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := log.Trim(ctx, eventlog.HeadOf(keep[0])); err != nil {
-		t.Fatal(err)
+	// An alarm that the first trim raised may still be on its way.
+	for {
+		if err := room.Disarm(ctx); err != nil {
+			t.Fatal(err)
+		}
+		err := log.Trim(ctx, eventlog.HeadOf(keep[0]))
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "quota") {
+			t.Fatal(err)
+		}
 	}
 	if err := errors.Join(room.Compact(ctx), room.Defrag(ctx)); err != nil {
 		t.Fatal(err)

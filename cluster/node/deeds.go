@@ -51,13 +51,13 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 	serve := p.serve()
 	serve.Force, serve.Join = m.Epoch, false
 	serve.Members = map[string]string{p.cfg.Node: serve.PeerURL}
-	if err := p.file.update(func(s *etcdnode.State) { s.Members = serve.Members }); err != nil {
-		return nil, err
-	}
 	if err := p.store.Restart(ctx, serve); err != nil {
 		return nil, err
 	}
 	if err := p.store.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.file.update(func(s *etcdnode.State) { s.Members = serve.Members }); err != nil {
 		return nil, err
 	}
 	etcdnode.Reconnect(p.client)

@@ -216,6 +216,9 @@ func (p *process) startStore(context.Context) error {
 	if err := p.checkStore(); err != nil {
 		return err
 	}
+	if err := p.voidGrant(); err != nil {
+		return err
+	}
 	s := p.file.get()
 	sup, err := etcdnode.Start(context.Background(), etcdnode.SupervisorConfig{
 		Exe: p.opts.Exe, Args: p.opts.StoreArgs, Log: p.opts.Log, Notify: p.storeChanged,
@@ -233,6 +236,26 @@ func (p *process) startStore(context.Context) error {
 	})
 	p.agent.Attach(cluster.Attached{Store: sup, Quorum: p.steward})
 	return nil
+}
+
+// voidGrant ends a takeover that was broken off and must not go on by itself.
+func (p *process) voidGrant() error {
+	s := p.file.get()
+	if s.Step != quorum.Granted {
+		return nil
+	}
+	begun, err := etcdnode.Begun(storeDir(p.cfg), s.Next, s.Mode == quorum.Pair)
+	if err != nil {
+		// What can't be read was not begun anew; the store's start says what is wrong.
+		p.opts.Log.Error("can't see how far the takeover came", "event", "store.void", "reason", err)
+	}
+	r := quorum.Boot(s.Record(), begun)
+	if r == s.Record() {
+		return nil
+	}
+	p.opts.Log.Warn("a takeover that was broken off does not go on by itself", "event", "store.void",
+		"reason", "this node was away, and the "+string(s.By)+" may have given the log to the other one", "mode", string(r.Mode), "epoch", r.Epoch)
+	return p.file.update(func(n *etcdnode.State) { n.SetRecord(r); n.Evidence = nil })
 }
 
 // checkStore looks at what the store's directory should hold.
