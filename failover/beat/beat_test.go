@@ -365,9 +365,8 @@ func TestNextHopIsTakenAndGivenBack(t *testing.T) {
 	w.ip("-n", router, "link", "set", "to-b", "nomaster")
 	w.ip("-n", w.ns["a"], "link", "set", "i", "down")
 	until(t, "the router to send to a", at(macA))
-	if held := a.Status().Held; len(held) != 2 {
-		t.Errorf("held: %v", held)
-	}
+	// The frames go first, and the report of them after.
+	until(t, "both to be held", func() bool { return len(a.Status().Held) == 2 })
 	// It comes back.
 	w.ip("-n", router, "link", "set", "to-b", "master", "r")
 	if err := syscall.Kill(b.Status().PID, syscall.SIGCONT); err != nil {

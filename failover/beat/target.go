@@ -19,6 +19,7 @@ type target struct {
 	seg   int
 	owner neighbor.MAC // zero while it was not seen
 	told  bool         // the agent knows that we hold it
+	owed  bool         // it is to be given back as soon as its owner is seen
 
 	ask    []byte
 	take   [2][]byte
@@ -177,15 +178,17 @@ func (l *loop) act(now time.Duration) {
 		case pulse.Take:
 			l.send(a.Target, t.take[0])
 			l.send(a.Target, t.take[1])
+			t.owed = false
 			if !t.told {
 				t.told = true
 				l.moved(reportTook, t)
 			}
 		case pulse.Give:
-			l.send(a.Target, t.give[0])
-			l.send(a.Target, t.give[1])
-			t.told = false
-			l.moved(reportGave, t)
+			l.giveBack(a.Target)
+			if t.told {
+				t.told = false
+				l.moved(reportGave, t)
+			}
 		}
 	}
 	events := l.taker.Events()
@@ -240,6 +243,9 @@ func (l *loop) listen(now time.Duration, j int, m neighbor.Message) {
 		}
 		if m.Claim && m.Address == t.Address && m.MAC != mac {
 			l.learn(t, m.MAC, mac)
+			if t.owed {
+				l.giveBack(i)
+			}
 			l.taker.Claim(now, i)
 			l.act(now)
 		}
@@ -253,6 +259,19 @@ func (l *loop) listen(now time.Duration, j int, m neighbor.Message) {
 			l.send(i, neighbor.Answer(mac, mac, t.Address, m.MAC, m.Address))
 		}
 	}
+}
+
+// giveBack says that the address of target i is at its owner's. Who that is was
+// never seen if the other node came after this one; then it is asked.
+func (l *loop) giveBack(i int) {
+	t := &l.targets[i]
+	t.owed = t.give[0] == nil
+	if t.owed {
+		l.send(i, t.ask)
+		return
+	}
+	l.send(i, t.give[0])
+	l.send(i, t.give[1])
 }
 
 // learn remembers who owns an address, to be able to say so.

@@ -50,6 +50,9 @@ const (
 	TakeGap   = 3 * time.Millisecond
 	TakeBurst = 3
 	TakeSlow  = 500 * time.Millisecond
+	// GiveBurst is how often it is said that an address is at its owner's again,
+	// TakeGap apart: a router that missed it would go on sending here.
+	GiveBurst = 3
 )
 
 type target struct {
@@ -60,6 +63,8 @@ type target struct {
 	answered   bool // somebody is there
 	nextAsk    time.Duration
 	held       bool
+	gives      int           // announcements that it is at its owner's, still to be made
+	nextGive   time.Duration // when the next of them is due
 	announced  int
 	nextTake   time.Duration
 }
@@ -247,6 +252,9 @@ func (t *Taker) Due() (time.Duration, bool) {
 		if x.held {
 			at(x.nextTake)
 		}
+		if x.gives > 0 {
+			at(x.nextGive)
+		}
 	}
 	return due, some
 }
@@ -287,11 +295,14 @@ func (t *Taker) hold(now time.Duration, i int) {
 	want := t.armed && !x.closed && (t.quiet || t.cut && t.doubt) && !x.answered
 	switch {
 	case want && !x.held:
-		x.held, x.announced, x.nextTake = true, 0, now
+		x.held, x.announced, x.nextTake, x.gives = true, 0, now, 0
 	case !want && x.held:
-		x.held = false
+		x.held, x.gives, x.nextGive = false, GiveBurst, now
+	}
+	if !x.held && x.gives > 0 && now >= x.nextGive {
+		x.gives--
+		x.nextGive = now + TakeGap
 		t.do(i, Give)
-		return
 	}
 	if x.held && now >= x.nextTake {
 		x.announced++

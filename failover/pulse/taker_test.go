@@ -75,7 +75,7 @@ func TestDeadNodeIsTaken(t *testing.T) {
 	// It is back: its kernel first, then its heartbeats.
 	w.answers[0] = true
 	w.run(100 * ms)
-	w.want("kernel-alive give0")
+	w.want("kernel-alive give0 give0 give0")
 	w.k.Heard(w.now)
 	w.k.Calm(w.now)
 	w.run(time.Second)
