@@ -50,12 +50,14 @@ func (c ServeConfig) forces() (bool, error) {
 }
 
 // Begun tells whether the store in dir was begun anew as one of this member alone
-// by the takeover that leads to epoch. A store that was shared before it is so as
-// soon as its own log says that nobody else has a vote, even if the forced start
-// was broken off before it was noted.
-func Begun(dir string, epoch eventlog.Epoch, shared bool) (bool, error) {
+// by the takeover that leads to epoch. With voted the member had its vote before
+// the takeover, and its own log is asked too: it says that nobody else has a vote
+// as soon as the forced start has bitten, even if that was broken off before it
+// was noted. The store of a member that was passed over may have been its alone
+// long before, and proves nothing.
+func Begun(dir string, epoch eventlog.Epoch, voted bool) (bool, error) {
 	last, err := forced(dir)
-	if err != nil || last >= epoch || !shared {
+	if err != nil || last >= epoch || !voted {
 		return err == nil && last >= epoch, err
 	}
 	l, err := readWAL(dir)

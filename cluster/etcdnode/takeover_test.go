@@ -178,6 +178,32 @@ func TestTakeoverKeepsTheTail(t *testing.T) {
 	}
 }
 
+// What was begun anew is seen in the store itself, also before it is noted; not so
+// where the store may have been its member's alone before.
+func TestBegun(t *testing.T) {
+	a, b := pair(t)
+	lastAckOnly(t, a, b, 3)
+	is := func(voted, want bool) {
+		t.Helper()
+		if got, err := Begun(b.c.Dir, 2, voted); err != nil || got != want {
+			t.Errorf("begun %v, %v; want %v", got, err, want)
+		}
+	}
+	is(true, false)
+	b.takeover(t, 2)
+	b.kill(t)
+	is(true, true)
+	is(false, true)
+	if err := os.Remove(filepath.Join(b.c.Dir, forcedFile)); err != nil {
+		t.Fatal(err)
+	}
+	is(true, true)
+	is(false, false)
+	if _, err := Begun(t.TempDir(), 2, true); !errors.Is(err, ErrNoStore) {
+		t.Errorf("without a store: %v", err)
+	}
+}
+
 // The child is killed during the forced start, and the agent with it: whoever
 // comes next begins again at KeepTail.
 func TestTakeoverBrokenOff(t *testing.T) {

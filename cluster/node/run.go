@@ -239,22 +239,24 @@ func (p *process) startStore(context.Context) error {
 }
 
 // voidGrant ends a takeover that was broken off and must not go on by itself.
+//
+// Invariant: a store that can't be read is never started as one that has a vote;
+// nobody knows whether it was begun anew.
 func (p *process) voidGrant() error {
 	s := p.file.get()
-	if s.Step != quorum.Granted {
-		return nil
-	}
-	begun, err := etcdnode.Begun(storeDir(p.cfg), s.Next, s.Mode == quorum.Pair)
-	if err != nil {
-		// What can't be read was not begun anew; the store's start says what is wrong.
-		p.opts.Log.Error("can't see how far the takeover came", "event", "store.void", "reason", err)
-	}
-	r := quorum.Boot(s.Record(), begun)
+	r := quorum.Boot(s.Record(), false)
 	if r == s.Record() {
 		return nil
 	}
-	p.opts.Log.Warn("a takeover that was broken off does not go on by itself", "event", "store.void",
-		"reason", "this node was away, and the "+string(s.By)+" may have given the log to the other one", "mode", string(r.Mode), "epoch", r.Epoch)
+	reason := "this node was away, and the " + string(s.By) + " may have given the log to the other one"
+	begun, err := etcdnode.Begun(storeDir(p.cfg), s.Next, s.Mode != quorum.Stale)
+	switch {
+	case begun:
+		return nil
+	case err != nil:
+		r, reason = quorum.Record{Mode: quorum.Stale, Epoch: s.Epoch}, err.Error()
+	}
+	p.opts.Log.Warn("a takeover that was broken off does not go on by itself", "event", "store.void", "reason", reason, "mode", string(r.Mode), "epoch", r.Epoch)
 	return p.file.update(func(n *etcdnode.State) { n.SetRecord(r); n.Evidence = nil })
 }
 
