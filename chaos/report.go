@@ -135,12 +135,17 @@ func (r Run) stream(s Stream) AddressReport {
 	}
 }
 
-// longest is the longest outage that began while the fault stood. It may end
-// after the heal: then the heal ended it, and it counts in full.
+// longest is the longest outage while the fault stood. It may end after the heal:
+// then the heal ended it, and it counts in full. What was lost on its way when the
+// fault struck belongs to it, and it counts from the fault.
 func (r Run) longest(samples []Sample, fault, heal time.Duration) Outage {
 	var worst Outage
 	for _, o := range Outages(samples) {
-		if o.From >= fault && o.From < heal && longer(o, worst) {
+		if o.To <= fault || o.From >= heal {
+			continue
+		}
+		o.From = max(o.From, fault)
+		if longer(o, worst) {
 			worst = o
 		}
 	}
@@ -222,7 +227,7 @@ func (a AddressReport) String() string {
 	switch {
 	case !a.Returned:
 		fmt.Fprintf(&b, "DID NOT RETURN, %d lost", a.LostPackets+a.FailbackLost)
-	case a.OutageMS == 0:
+	case a.OutageMS == 0 && a.LostPackets == 0:
 		fmt.Fprintf(&b, "no outage, 0 lost")
 	default:
 		fmt.Fprintf(&b, "away %.0f ms, %d lost", a.OutageMS, a.LostPackets)

@@ -56,6 +56,24 @@ func TestSummarizeHealEndsOutage(t *testing.T) {
 	}
 }
 
+// A probe that was on its way when the fault struck is lost with those after it:
+// the outage is not forgotten because it seems to begin before the fault.
+func TestSummarizeLostOnTheWay(t *testing.T) {
+	t0 := time.Unix(1_700_000_000, 0)
+	per, _ := Summarize(Run{
+		Start: t0, FaultAt: t0.Add(3 * ms), HealedAt: t0.Add(9 * ms),
+		Streams:  []Stream{{Address: one, Samples: stream("x.xxxx......")}},
+		Instants: Instants{Detected: t0.Add(4 * ms), Decided: t0.Add(4 * ms), Announced: t0.Add(5 * ms)},
+	})
+	a := per[0]
+	if a.OutageMS != 3 || a.LostPackets != 3 || a.NoiseLost != 2 || a.DetectMS+a.DecideMS+a.AnnounceMS+a.ConvergeMS != 3 {
+		t.Errorf("%+v", a)
+	}
+	if says := a.String(); !strings.Contains(says, "away 3 ms, 3 lost") {
+		t.Error(says)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	good := AddressReport{Address: one, Returned: true, Figures: Figures{OutageMS: 300, DetectMS: 290, ConvergeMS: 10, LostPackets: 300}}
 	cases := []struct {

@@ -20,7 +20,7 @@ const caseStart = 2 * time.Second
 
 // TestKillCases kill a node at many moments of a takeover and of a return. Each
 // kill comes a little later after the start than the one before, so that together
-// they fall into every step; whatever they hit is resumed.
+// they fall into every step. A return is resumed; a takeover is told again.
 func TestKillCases(t *testing.T) {
 	s := newStage(t, nil, nil)
 	s.play("killed while it takes over", killedInTakeover)
