@@ -48,6 +48,14 @@ func TestAFullStoreComesBack(t *testing.T) {
 		if refused == nil {
 			last = sealed[0]
 		}
+		// The store knows its size as of its last write to disk, a tenth of a second
+		// ago. Near the quota that is too long: it would run far over it, and be
+		// too full even for the few bytes that say where the log begins.
+		if i >= 180 {
+			if err := room.Defrag(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	if !errors.Is(refused, eventlog.ErrUnavailable) || !strings.Contains(refused.Error(), "quota") {
 		t.Fatalf("a full store says %v", refused)
@@ -68,30 +76,14 @@ func TestAFullStoreComesBack(t *testing.T) {
 	if err != nil || len(keep) != 10 {
 		t.Fatal(len(keep), err)
 	}
-	trimmed := log.Trim(ctx, eventlog.HeadOf(keep[0])) // may say that the store is full: the floor stands all the same
-	if err := room.Compact(ctx); err != nil {
+	if err := log.Trim(ctx, eventlog.HeadOf(keep[0])); err != nil {
 		t.Fatal(err)
 	}
-	if floor, err := log.Floor(ctx); err != nil || floor.Seq != keep[0].Seq && trimmed == nil {
-		t.Fatalf("floor %v %v, trim %v", floor, err, trimmed)
+	if floor, err := log.Floor(ctx); err != nil || floor.Seq != keep[0].Seq {
+		t.Fatalf("floor %v %v", floor, err)
 	}
-	if err := room.Defrag(ctx); err != nil {
-		t.Fatal(err)
-	}
-	// An alarm that the first trim raised may still be on its way.
-	for {
-		if err := room.Disarm(ctx); err != nil {
-			t.Fatal(err)
-		}
-		err := log.Trim(ctx, eventlog.HeadOf(keep[0]))
-		if err == nil {
-			break
-		}
-		if !strings.Contains(err.Error(), "quota") {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(room.Compact(ctx), room.Defrag(ctx)); err != nil {
+	// Nothing is written between the two compactions.
+	if err := errors.Join(room.Compact(ctx), room.Compact(ctx), room.Defrag(ctx), room.Disarm(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	if size, err = room.Size(ctx); err != nil || size.NoSpace || size.Percent() > 30 {
