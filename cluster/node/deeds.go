@@ -39,6 +39,9 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 	if err := p.store.Kill(ctx); err != nil {
 		return nil, err
 	}
+	if before, err := p.tooLate(ctx, m.Record); err != nil || before != nil {
+		return before, err
+	}
 	tail, err := etcdnode.KeepTail(storeDir(p.cfg))
 	switch {
 	case errors.Is(err, etcdnode.ErrNotVoter), errors.Is(err, etcdnode.ErrNoStore):
@@ -75,6 +78,26 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 	p.opts.Log.Info("this node writes the log alone", "event", "store.reformed", "reason", "by the word of the "+string(m.Record.By),
 		"epoch", epoch, "tail", tail.String(), "store", up.Sub(began), "took", time.Since(began))
 	return &quorum.Record{Mode: quorum.Sole, Epoch: epoch}, nil
+}
+
+// tooLate ends a grant that is not exclusive, and goes on as before, if the other
+// node was heard before this one's store was dead: the two may have written
+// together meanwhile, and then the other one takes itself for up to date when it
+// loses this one.
+func (p *process) tooLate(ctx context.Context, r quorum.Record) (*quorum.Record, error) {
+	if r.Exclusive() || !p.looks.peerIsBack() {
+		return nil, nil
+	}
+	if begun, err := etcdnode.Begun(storeDir(p.cfg), r.Next, r.Mode != quorum.Stale); begun || err != nil {
+		return nil, nil // it can't be undone; what can't be read is refused by KeepTail
+	}
+	before := quorum.Boot(r, false)
+	p.opts.Log.Warn("this node does not take the log over", "event", "store.void",
+		"reason", "the other node came back before the store was begun anew", "mode", string(before.Mode), "epoch", before.Epoch)
+	if !before.Writes() {
+		return &before, nil
+	}
+	return &before, p.store.Restart(ctx, p.serve())
 }
 
 // handedOver looks for a start of an epoch in the tail that gives the log to the
@@ -257,12 +280,19 @@ func urls(members []etcdnode.Member) map[string]string {
 	return out
 }
 
-// leave hands the log to the peer: first the log says so, then the witness, and
+// leave hands the log to the peer: first the witness says so, then the log, and
 // only then this member goes.
+//
+// Invariant: the witness is never asked for an epoch by a node that handed it to
+// the other one. In the other order one that crashed in between could be, and each
+// would have a word that the other one goes on.
 func (p *process) leave(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaveBound)
 	defer cancel()
 	peer := p.peerName(p.agent.State())
+	if err := p.witnessed(ctx, quorum.Claim{Epoch: m.Epoch, Mode: quorum.Sole, Holder: peer}); err != nil {
+		return nil, err
+	}
 	epoch, err := p.startEpoch(ctx, epochStart{
 		basis: m.Record.Epoch, lowest: m.Epoch, mode: quorum.Sole, writers: []string{peer},
 		key: fmt.Sprintf("leave/%s/%d/%s", p.cfg.Node, m.Epoch, p.boot), reason: p.cfg.Node + " stops as planned",
@@ -271,10 +301,6 @@ func (p *process) leave(ctx context.Context, m quorum.Move) (*quorum.Record, err
 		return nil, err
 	}
 	left := quorum.Record{Mode: quorum.Stale, Epoch: epoch}
-	if err := p.witnessed(ctx, quorum.Claim{Epoch: epoch, Mode: quorum.Sole, Holder: peer}); err != nil {
-		// The peer asks the witness itself before it goes on.
-		return &left, nil
-	}
 	if err := p.file.update(func(s *etcdnode.State) { s.SetRecord(left) }); err != nil {
 		return nil, err
 	}

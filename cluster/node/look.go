@@ -30,6 +30,9 @@ type senses struct {
 	probed   time.Time
 	roster   etcdnode.Roster
 	listed   time.Time
+	// boot is the peer's start that was last heard of before the log was given to
+	// this node.
+	boot string
 }
 
 // look implements [steward.Config].Look.
@@ -39,6 +42,10 @@ func (s *senses) look(ctx context.Context) steward.Reading {
 	peer := s.p.peerName(snap.State)
 	report := snap.Reports[peer]
 	r.Heard = peer != "" && snap.View.Nodes[peer] == projections.Alive
+	r.Boot = report.Boot
+	if s.p.file.get().Step != quorum.Granted {
+		s.boot = r.Boot
+	}
 	r.Peer = quorum.PeerSight{Name: peer, Epoch: report.Epoch, Mode: quorum.Mode(report.Mode)}
 	r.Authority = s.p.authority()
 	r.Routers = routersUp(s.p.speaker.Sessions())
@@ -72,6 +79,13 @@ func (s *senses) probe(ctx context.Context, calm bool) {
 	if roster, err := etcdnode.ReadRoster(pctx, s.p.client, s.p.cfg.Node, s.p.id.ClientTLS()); err == nil {
 		s.roster, s.listed = roster, time.Now()
 	}
+}
+
+// peerIsBack tells whether the peer was heard since the log was given to this node.
+func (s *senses) peerIsBack() bool {
+	snap := s.p.agent.Snapshot()
+	peer := s.p.peerName(snap.State)
+	return snap.View.Nodes[peer] == projections.Alive || snap.Reports[peer].Boot != s.boot
 }
 
 // peerName is the other node: the one the log names, or before the log was ever

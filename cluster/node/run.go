@@ -65,6 +65,7 @@ type process struct {
 	remote  *remote
 	agent   *cluster.Agent
 	steward *steward.Steward
+	looks   *senses // used by the steward's goroutine alone
 	claims  claims
 	named   eventlog.Witness // whose register claims holds; touched by keepState only
 
@@ -229,9 +230,9 @@ func (p *process) startStore(context.Context) error {
 	}
 	p.store = sup
 	p.later(sup.Stop)
-	look := &senses{p: p}
+	p.looks = &senses{p: p}
 	p.steward = steward.New(steward.Config{
-		Self: p.cfg.Node, Record: s.Record(), HoldDown: p.holdDown(), Look: look.look, Save: p.file.save, Deeds: p.deeds(),
+		Self: p.cfg.Node, Record: s.Record(), HoldDown: p.holdDown(), Look: p.looks.look, Save: p.file.save, Deeds: p.deeds(),
 		Claim: p.claims.get, OnChange: p.quorumChanged, Now: time.Now, Log: p.opts.Log,
 	})
 	p.agent.Attach(cluster.Attached{Store: sup, Quorum: p.steward})

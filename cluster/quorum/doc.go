@@ -13,9 +13,11 @@
 // an ordinary input: the driver boots, looks, and asks again. The driver lives in
 // dyad/cluster/node, the deeds in dyad/cluster/etcdnode.
 //
-// The tests of this package walk the states that two nodes, a witness and an
-// operator can reach, up to a bound of some millions, with crashes and cut links
-// at any point, and hold that there are never two writers and that whoever writes
-// has everything that was ever acknowledged. Guards of the rule book are taken away in turn, and the walk
-// must then find the history that breaks.
+// The tests of this package walk more than a million states that two nodes, a
+// witness, a fence, a router and an operator can reach, with crashes and cut links
+// at any point. They hold that there are never two writers, that whoever writes has
+// everything that was ever acknowledged, and that the two become a pair again when
+// all is well again. Each guard of the rule book is taken away in turn, and the
+// walk must then find the history that breaks. The conversations in testdata are
+// for reading.
 package quorum

@@ -59,8 +59,7 @@ type Record struct {
 func Boot(r Record, begun bool) Record { return rules{}.boot(r, begun) }
 
 func (u rules) boot(r Record, begun bool) Record {
-	exclusive := r.By == ByWitness || r.By == BySelf
-	if r.Step != Granted || exclusive || begun || u.without == guardFresh {
+	if r.Step != Granted || r.Exclusive() || begun || u.without == guardFresh {
 		return r
 	}
 	before := Record{Mode: r.Mode, Epoch: r.Epoch}
@@ -74,12 +73,12 @@ func (u rules) boot(r Record, begun bool) Record {
 // alone: this node was the only writer when it last knew.
 func (r Record) alone() bool { return r.Mode == Solo || r.Mode == Sole }
 
-// voter: this node holds everything acknowledged at the newest epoch it knows.
-//
-// Invariant: of a pair, nothing is acknowledged that is not on both disks, so
-// either disk has it all. A node that was passed over (STALE) or that is still
-// learning (JOINING) is no voter.
-func (r Record) voter() bool { return r.alone() || r.Mode == Pair }
+// Writes tells whether this node is a writer, alone or with the other one.
+func (r Record) Writes() bool { return r.Step != Granted && (r.alone() || r.Mode == Pair) }
+
+// Exclusive tells whether who granted this gives the log to one node only,
+// whatever happens.
+func (r Record) Exclusive() bool { return r.By == ByWitness || r.By == BySelf }
 
 // newest is the newest epoch this node may have voted in.
 func (r Record) newest() eventlog.Epoch {

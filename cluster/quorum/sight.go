@@ -12,11 +12,11 @@ type Sight struct {
 	Self string
 	Log  LogSight
 	Peer PeerSight
-	// Proven: since this start of the agent the pair could write at the record's
-	// epoch. A reboot makes it false: nobody knows what happened meanwhile.
+	// Proven: since this start of the agent the log could be written here, at the
+	// record's mode and epoch. A reboot makes it false: nobody knows what happened
+	// meanwhile.
 	Proven bool
-	// Steady: proven, and where the routers decide, they have stayed up ever
-	// since the peer fell silent.
+	// Steady: the routers have stayed up ever since the peer fell silent.
 	Steady  bool
 	Witness WitnessSight
 	// Authority is the one that is configured; an operator's word counts always.
@@ -59,6 +59,9 @@ type PeerSight struct {
 
 // heard: it can be asked.
 func (p PeerSight) heard() bool { return p.Silent == 0 && p.Epoch > 0 }
+
+// alone: it says that it is the only writer.
+func (p PeerSight) alone() bool { return p.Mode == Solo || p.Mode == Sole }
 
 // WitnessSight is what the witness said at the last question.
 type WitnessSight struct {

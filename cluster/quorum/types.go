@@ -39,3 +39,8 @@ type Claim struct {
 func (c Claim) Same(o Claim) bool {
 	return c.Cluster == o.Cluster && c.Epoch == o.Epoch && c.Mode == o.Mode && c.Holder == o.Holder
 }
+
+// gives tells whether the claim gives node the log alone, after an epoch.
+func (c Claim) gives(node string, after eventlog.Epoch) bool {
+	return c.Mode == Sole && c.Holder == node && c.Epoch > after
+}

@@ -33,6 +33,7 @@ type entry struct{ write, epoch, holder, basis uint8 } // holder: 0 both, 1 a, 2
 
 type node struct {
 	up, store, proven, fenced, leaving bool
+	heard                              bool // the other node was heard since the word was given
 	mode, step                         uint8
 	epoch, next, by                    uint8
 	log                                [maxLog]entry
@@ -85,10 +86,10 @@ func (n *node) save(r Record) {
 	n.epoch, n.next = uint8(r.Epoch), uint8(r.Next)
 }
 
-// applied folds the first entries of a log.
-func (n *node) applied(upTo uint8, compare bool) (epoch, holder uint8) {
+// applied folds the first entries of a log: the epoch and who writes in it.
+func (v variant) applied(n *node, upTo uint8) (epoch, holder uint8) {
 	for _, e := range n.log[:upTo] {
-		if e.epoch > 0 && (!compare || e.basis == epoch) && e.epoch > epoch {
+		if e.epoch > 0 && v.rules.need(guardCompare, e.basis == epoch) {
 			epoch, holder = e.epoch, e.holder
 		}
 	}
@@ -143,6 +144,7 @@ func claimOf(m mark) Claim {
 	return c
 }
 
+// markOf is claimOf's way back.
 func markOf(c Claim) mark {
 	m := mark{epoch: uint8(c.Epoch)}
 	for i, name := range names {
@@ -159,14 +161,17 @@ var names = [2]string{"a", "b"}
 type variant struct {
 	authority Authority
 	rules     rules
+	say       bool // put what happens into words
+	settling  bool // demand that worlds settle
 }
 
 func (v variant) witness() bool { return v.authority == ByWitness }
 
-// sight is what node i sees.
-func (v variant) sight(w *world, i int) Sight {
+// sight is what node i sees. With word an operator has said that the other one is
+// down.
+func (v variant) sight(w *world, i int, word bool) Sight {
 	n, peer := &w.nodes[i], &w.nodes[1-i]
-	epoch, holder := n.applied(n.known, v.rules.without != guardCompare)
+	epoch, holder := v.applied(n, n.known)
 	s := Sight{Self: names[i], HoldDown: holdDown, Authority: v.authority, Leaving: n.leaving}
 	s.Log = LogSight{Epoch: eventlog.Epoch(epoch), Mode: Pair, Self: holder == 0 || holder == uint8(i+1), Others: holder != uint8(i+1)}
 	if holder > 0 {
@@ -176,29 +181,24 @@ func (v variant) sight(w *world, i int) Sight {
 	if !s.Log.Writable {
 		s.Log.Refusing = holdDown
 	}
-	if w.link && peer.up {
+	if w.hears() {
 		n.heardEpoch, n.heardMode = peer.epoch, peer.mode
-		n.fenced = false
 	} else {
 		s.Peer.Silent = holdDown
 	}
 	s.Peer.Name, s.Peer.Epoch, s.Peer.Mode = names[1-i], eventlog.Epoch(n.heardEpoch), modeList[n.heardMode]
-	s.Proven = n.proven
-	s.Steady, s.Fenced = n.proven, n.fenced
-	if v.authority == ByTor {
-		s.Steady = n.proven && !peer.up || v.rules.without == guardSteady
-	}
-	s.Learner = w.teaches(i) && (prefix(peer, n) && peer.n == n.n || v.rules.without == guardPromotion)
-	s.Witness = WitnessSight{Configured: v.witness(), Known: v.witness() && w.reach[i]}
+	// Assumed: nobody reaches the router and not the other node, unless that is down.
+	s.Proven, s.Steady, s.Fenced = n.proven, v.authority == ByTor && !peer.up, n.fenced
+	s.Learner = w.teaches(i) && prefix(peer, n) && peer.n == n.n
+	s.Witness = WitnessSight{Configured: v.witness(), Known: v.witness() && w.reach[i], Claim: Claim{Cluster: "c"}}
 	if s.Witness.Known {
 		s.Witness.Claim = claimOf(w.claim)
-	} else {
-		s.Witness.Claim = Claim{Cluster: "c"}
 	}
-	// The operator looked: the other node is down, and is no writer by itself.
-	alive := peer.up || peer.members == alone
-	if v.authority == ByOperator && !alive && n.record().voter() {
+	if word {
 		s.Word = Word{Peer: names[1-i]}
 	}
 	return s
 }
+
+// hears: the nodes hear each other.
+func (w *world) hears() bool { return w.link && w.nodes[0].up && w.nodes[1].up }

@@ -176,8 +176,11 @@ func (s *Steward) once(ctx context.Context) (did bool, err error) {
 			s.record(*after)
 		}
 	}
-	if m.Do == quorum.AskFence {
+	switch m.Do {
+	case quorum.AskFence:
 		s.watch.fenced = err == nil
+	case quorum.Reform:
+		s.watch.fenced = false // its word was taken
 	}
 	if err != nil && ctx.Err() == nil {
 		s.show(m, sight, err)

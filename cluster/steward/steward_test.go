@@ -256,3 +256,54 @@ func TestAWordOutlivesALookThatBeganBefore(t *testing.T) {
 		st.mode(t, quorum.Sole, true)
 	})
 }
+
+// A peer that came back, however short, voids what the fence read back: it was on
+// since.
+func TestAPeerThatStartedAgainIsNoLongerFenced(t *testing.T) {
+	var w watch
+	now := time.Now()
+	pair := quorum.Record{Mode: quorum.Pair, Epoch: 1}
+	r := pairReading()
+	r.Boot = "b1"
+	w.see(now, pair, r)
+	r.Heard = false
+	w.see(now, pair, r)
+	w.fenced = true
+	if s := w.see(now.Add(5*time.Second), pair, r); !s.Fenced || s.Peer.Silent != 5*time.Second {
+		t.Fatalf("fenced %v, silent for %v", s.Fenced, s.Peer.Silent)
+	}
+	r.Boot = "b2"
+	if s := w.see(now.Add(6*time.Second), pair, r); s.Fenced || s.Peer.Silent > 1 {
+		t.Errorf("after a start that was heard of: fenced %v, silent for %v", s.Fenced, s.Peer.Silent)
+	}
+}
+
+// A writer is proven by its own start, alone or not, and stays it while it gives
+// the other node a vote.
+func TestWhoIsProven(t *testing.T) {
+	sole := quorum.Record{Mode: quorum.Sole, Epoch: 2}
+	pairing := quorum.Record{Mode: quorum.Sole, Epoch: 2, Step: quorum.Pairing, Next: 3}
+	granted := quorum.Record{Mode: quorum.Sole, Epoch: 2, Step: quorum.Granted, Next: 3, By: quorum.ByOperator}
+	for name, c := range map[string]struct {
+		first  quorum.Record
+		writes bool
+		then   quorum.Record
+		want   bool
+	}{
+		"alone":                     {sole, true, sole, true},
+		"alone, and gives a vote":   {sole, true, pairing, true},
+		"gave a vote, and restarts": {pairing, false, pairing, false},
+		"and both write":            {pairing, true, pairing, true},
+		"at another epoch":          {sole, true, quorum.Record{Mode: quorum.Pair, Epoch: 3}, false},
+		"on its way":                {granted, true, granted, false},
+	} {
+		var w watch
+		r := pairReading()
+		r.Log.Writable = c.writes
+		w.see(time.Now(), c.first, r)
+		r.Log.Writable = false
+		if s := w.see(time.Now(), c.then, r); s.Proven != c.want {
+			t.Errorf("%s: proven %v, want %v", name, s.Proven, c.want)
+		}
+	}
+}

@@ -14,6 +14,9 @@ type Reading struct {
 	Peer quorum.PeerSight
 	// Heard: the peer is heard on some path now.
 	Heard bool
+	// Boot is the peer's last start that was heard of. Another one than before
+	// means that it was heard since, however short.
+	Boot string
 	// Authority is the one that decides now.
 	Authority quorum.Authority
 	// Routers: this node has routers, and all of them hear it.
@@ -25,8 +28,10 @@ type Reading struct {
 // watch turns readings into durations.
 type watch struct {
 	silent   time.Time // since when the peer has not been heard; zero while it is
+	boot     string    // the peer's
 	refusing time.Time // since when the store has refused; zero while it does not
-	// proven is the epoch at which the pair could write since this start.
+	// proven is the mode and epoch at which the log could be written since this
+	// start.
 	proven quorum.Record
 	// broken: the routers were lost since the peer fell silent.
 	broken bool
@@ -36,13 +41,14 @@ type watch struct {
 // see fills in everything that depends on time.
 func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 	s := quorum.Sight{Log: in.Log, Peer: in.Peer, Learner: in.Learner, Authority: in.Authority}
-	switch {
-	case in.Heard:
+	if in.Heard || in.Boot != w.boot {
 		w.silent, w.broken, w.fenced = time.Time{}, false, false
-	case w.silent.IsZero():
-		w.silent = now
 	}
+	w.boot = in.Boot
 	if !in.Heard {
+		if w.silent.IsZero() {
+			w.silent = now
+		}
 		// At least a nanosecond: 0 means heard.
 		s.Peer.Silent = max(now.Sub(w.silent), 1)
 		w.broken = w.broken || !in.Routers
@@ -56,14 +62,10 @@ func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 	if !w.refusing.IsZero() {
 		s.Log.Refusing = now.Sub(w.refusing)
 	}
-	if in.Log.Writable && r.Mode == quorum.Pair && r.Step == "" {
-		w.proven = r
+	at := quorum.Record{Mode: r.Mode, Epoch: r.Epoch}
+	if in.Log.Writable && r.Writes() {
+		w.proven = at
 	}
-	s.Proven = w.proven == r && r.Mode == quorum.Pair
-	s.Steady = s.Proven
-	if in.Authority == quorum.ByTor {
-		s.Steady = s.Steady && !w.broken
-	}
-	s.Fenced = w.fenced
+	s.Proven, s.Steady, s.Fenced = w.proven == at, !w.broken, w.fenced
 	return s
 }
