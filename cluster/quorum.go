@@ -64,12 +64,17 @@ func (a *Agent) mayTakeOver(s *Snapshot, r api.TakeoverRequest) error {
 	if q.Writable && q.Mode == quorum.Pair {
 		return refused("writable", "dyad status", "both nodes write the log now; there is nothing to take over")
 	}
-	if q.Record.Mode == quorum.Stale && !r.AcceptLoss {
-		return refused("would-lose", "start dyad on "+r.Peer+"; if it is lost for good, add --accept-loss",
+	witness := s.State.Witness.URL != ""
+	if q.Record.Mode == quorum.Stale && !(r.AcceptLoss && (!witness || r.WithoutWitness)) {
+		add := "--accept-loss"
+		if witness {
+			add += " --without-witness" // it would say no
+		}
+		return refused("would-lose", "start dyad on "+r.Peer+"; if it is lost for good, add "+add,
 			"%s went on without this node at epoch %d: what it acknowledged since then would be lost", r.Peer, q.Record.Epoch)
 	}
 	// With a witness it is the one that knows whether the other node went on.
-	asked := s.State.Witness.URL != "" && !r.WithoutWitness
+	asked := witness && !r.WithoutWitness
 	if q.Mode == quorum.Stale && !r.AcceptLoss && !asked {
 		return refused("unproven", "start dyad on "+r.Peer+"; if it is lost for good, add --accept-loss",
 			"this node was down, so it can't know whether %s went on without it: what that acknowledged meanwhile would be lost", r.Peer)

@@ -43,6 +43,8 @@ func TestTakeoverWithoutProof(t *testing.T) {
 		"unproven, witness passed by": {pair, quorum.Stale, "file:///w", with(func(r *api.TakeoverRequest) { r.WithoutWitness = true }), "unproven", ""},
 		"passed over":                 {quorum.Record{Mode: quorum.Stale, Epoch: 4}, quorum.Stale, "", ask, "would-lose", ""},
 		"passed over, accepted":       {quorum.Record{Mode: quorum.Stale, Epoch: 4}, quorum.Stale, "", accept, "", "is lost to the cluster"},
+		"and a witness says no":       {quorum.Record{Mode: quorum.Stale, Epoch: 4}, quorum.Stale, "file:///w", accept, "would-lose", ""},
+		"and it is passed by":         {quorum.Record{Mode: quorum.Stale, Epoch: 4}, quorum.Stale, "file:///w", with(func(r *api.TakeoverRequest) { r.AcceptLoss, r.WithoutWitness = true, true }), "", "must stay off"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &Agent{p: Parts{Config: config.Config{Node: "node-a"}}}
