@@ -69,6 +69,9 @@ type Batch struct {
 	Drafts []Draft
 	// ExpectedHead, if not nil, is the sequence the log must end with.
 	ExpectedHead *Seq
+	// ExpectedHash, if not empty, is the hash of the event the log must end with:
+	// another history may end with the same sequence.
+	ExpectedHash string
 	// ExpectedStreams are revisions that streams must have (0: none yet).
 	ExpectedStreams map[string]uint64
 	// Epoch must be the log's epoch. An epoch.started draft raises it: that

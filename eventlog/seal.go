@@ -74,6 +74,9 @@ func admit(at Base, b Batch) error {
 	if b.ExpectedHead != nil && *b.ExpectedHead != at.Head.Seq {
 		return fmt.Errorf("%w: decided at event %d, the log ends with %d", ErrConflict, *b.ExpectedHead, at.Head.Seq)
 	}
+	if b.ExpectedHash != "" && b.ExpectedHash != at.Head.Hash {
+		return fmt.Errorf("%w: decided behind another event %d than the log ends with", ErrConflict, at.Head.Seq)
+	}
 	for stream, want := range b.ExpectedStreams {
 		if got := at.Streams[stream]; got != want {
 			return fmt.Errorf("%w: %s expected at revision %d, is at %d", ErrConflict, stream, want, got)

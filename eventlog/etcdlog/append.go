@@ -37,9 +37,12 @@ func (l *Log) Append(ctx context.Context, b eventlog.Batch) ([]eventlog.Envelope
 		return nil, eventlog.ErrClosed
 	}
 	d := l.dependencies(b)
-	at, err := l.readBase(ctx, d, false)
-	if err != nil {
-		return nil, err
+	at, ok := l.last.basis(d)
+	if !ok {
+		var err error
+		if at, err = l.readBase(ctx, d, false); err != nil {
+			return nil, err
+		}
 	}
 	return l.appendAt(ctx, b, d, at)
 }
@@ -115,11 +118,13 @@ func (d dependencies) gets(opts ...clientv3.OpOption) []clientv3.Op {
 	return ops
 }
 
-// base is what an append builds on, with the revisions that prove it.
+// base is what an append builds on, with the stored values that prove it: no two
+// histories have the same head.
 type base struct {
 	eventlog.Base
-	headRev, epochRev int64
-	certain           bool // read with quorum
+	head, epoch string   // as stored; empty: not there
+	certain     bool     // read with quorum
+	fresh       []string // idempotency keys that nobody looked for
 }
 
 // readBase reads what d names at one revision, with or without quorum.
@@ -145,7 +150,7 @@ func (d dependencies) decode(rs []*pb.ResponseOp, certain bool) (base, error) {
 		return at, fmt.Errorf("%w: the store answered %d of %d reads", eventlog.ErrUnavailable, len(rs), len(d.names))
 	}
 	head, epoch := rs[0].GetResponseRange().Kvs, rs[1].GetResponseRange().Kvs
-	at.headRev, at.epochRev = modRevision(head), modRevision(epoch)
+	at.head, at.epoch = value(head), value(epoch)
 	var err error
 	if at.Head, err = decodeHead(head); err != nil {
 		return at, err
@@ -177,32 +182,63 @@ func (d dependencies) decode(rs []*pb.ResponseOp, certain bool) (base, error) {
 // write commits sealed if at still stands. If not, it returns what stands
 // instead, as the same transaction saw it.
 func (l *Log) write(ctx context.Context, d dependencies, at base, sealed []eventlog.Envelope) (base, bool, error) {
-	puts, err := l.puts(at, sealed)
+	after, err := at.behind(sealed)
 	if err != nil {
 		return at, false, err
 	}
+	puts, err := l.puts(after, sealed)
+	if err != nil {
+		return at, false, err
+	}
+	stands := append(make([]clientv3.Cmp, 0, 2+len(at.fresh)),
+		holds(l.keys.head(), at.head), holds(l.keys.epoch(), at.epoch))
+	for _, k := range at.fresh {
+		stands = append(stands, holds(l.keys.idempotency(k), ""))
+	}
 	cctx, cancel := l.call(ctx)
 	defer cancel()
-	resp, err := l.client.Txn(cctx).
-		If(
-			clientv3.Compare(clientv3.ModRevision(l.keys.head()), "=", at.headRev),
-			clientv3.Compare(clientv3.ModRevision(l.keys.epoch()), "=", at.epochRev),
-		).
-		Then(puts...).Else(d.gets()...).Commit()
+	resp, err := l.client.Txn(cctx).If(stands...).Then(puts...).Else(d.gets()...).Commit()
+	if err == nil && resp.Succeeded {
+		l.last.keep(at, after, sealed)
+		return at, true, nil
+	}
+	l.last.ok = false
 	if err != nil {
 		return at, false, l.mapped(ctx, "append", err)
-	}
-	if resp.Succeeded {
-		return at, true, nil
 	}
 	next, err := d.decode(resp.Responses, true)
 	return next, false, err
 }
 
-// puts are the writes that add sealed behind at. Streams and keys that occur
-// more than once get their last value: a transaction writes a key once.
-func (l *Log) puts(at base, sealed []eventlog.Envelope) ([]clientv3.Op, error) {
-	counters := map[string]string{}
+// holds compares a key with a stored value, or with not being there.
+func holds(key, value string) clientv3.Cmp {
+	if value == "" {
+		return clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+	}
+	return clientv3.Compare(clientv3.Value(key), "=", value)
+}
+
+// behind is the base that sealed leaves, without its streams.
+func (b base) behind(sealed []eventlog.Envelope) (base, error) {
+	end := eventlog.HeadOf(sealed[len(sealed)-1])
+	head, err := json.Marshal(end)
+	if err != nil {
+		return base{}, fmt.Errorf("encode the head: %w", err)
+	}
+	next := base{Base: eventlog.Base{Head: end}, head: string(head), epoch: b.epoch}
+	if end.Epoch != b.Head.Epoch {
+		next.epoch = number(end.Epoch)
+	}
+	return next, nil
+}
+
+// puts are the writes that add sealed and lead to after. Streams and keys that
+// occur more than once get their last value: a transaction writes a key once.
+func (l *Log) puts(after base, sealed []eventlog.Envelope) ([]clientv3.Op, error) {
+	counters := map[string]string{l.keys.head(): after.head}
+	if after.epoch != "" {
+		counters[l.keys.epoch()] = after.epoch
+	}
 	ops := make([]clientv3.Op, 0, 3*len(sealed)+2)
 	for _, e := range sealed {
 		stored, err := eventlog.Encode(e)
@@ -214,15 +250,6 @@ func (l *Log) puts(at base, sealed []eventlog.Envelope) ([]clientv3.Op, error) {
 		if e.Key != "" {
 			counters[l.keys.idempotency(e.Key)] = number(e.Seq)
 		}
-	}
-	end := eventlog.HeadOf(sealed[len(sealed)-1])
-	head, err := json.Marshal(end)
-	if err != nil {
-		return nil, fmt.Errorf("encode the head: %w", err)
-	}
-	counters[l.keys.head()] = string(head)
-	if end.Epoch != at.Head.Epoch {
-		counters[l.keys.epoch()] = number(end.Epoch)
 	}
 	for _, k := range slices.Sorted(maps.Keys(counters)) {
 		ops = append(ops, clientv3.OpPut(k, counters[k]))

@@ -10,10 +10,11 @@
 //	stream/<name>                  the stream's revision
 //	idem/<key>                     the last event with that idempotency key
 //
-// An append reads what it depends on in one transaction without quorum, and
-// writes in one transaction that compares the head and the epoch. Everything
-// else changes only together with the head, so those two compares cover it, and
-// a stale read costs a second round, never a wrong event.
+// An append reads what it depends on in one transaction without quorum, or knows
+// it from the append before, and writes in one transaction that compares the head
+// and the epoch. Everything else changes only together with the head, so those
+// two compares cover it, and what is stale costs a second round, never a wrong
+// event.
 //
 // # Reads, and when they can be trusted
 //
@@ -91,6 +92,7 @@ type Log struct {
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
 	turn  chan struct{} // one append at a time: writers here need not race each other
+	last  recall        // of the append before; belongs to whoever has the turn
 
 	mu    sync.Mutex
 	ready bool         // a read with quorum succeeded

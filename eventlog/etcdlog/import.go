@@ -101,7 +101,11 @@ func (l *Log) Import(ctx context.Context, run []eventlog.Envelope) error {
 		if err != nil {
 			return err
 		}
-		ops, err := l.puts(base{Base: eventlog.Base{Head: head}}, run[:n])
+		after, err := base{Base: eventlog.Base{Head: head}}.behind(run[:n])
+		if err != nil {
+			return err
+		}
+		ops, err := l.puts(after, run[:n])
 		if err != nil {
 			return err
 		}

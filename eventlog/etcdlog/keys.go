@@ -77,6 +77,14 @@ func decodeNumber(kvs []*mvccpb.KeyValue) (n uint64, ok bool, err error) {
 
 func number[T ~uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }
 
+// value is the stored value; empty if there is none.
+func value(kvs []*mvccpb.KeyValue) string {
+	if len(kvs) == 0 {
+		return ""
+	}
+	return string(kvs[0].Value)
+}
+
 func modRevision(kvs []*mvccpb.KeyValue) int64 {
 	if len(kvs) == 0 {
 		return 0

@@ -86,7 +86,11 @@ func expectedHead(t *testing.T, h Harness) {
 		}
 	}
 	one := eventlog.Seq(1)
-	if _, err := h.Log.Append(testContext(t), eventlog.Batch{Drafts: many("a", 2, 1), ExpectedHead: &one}); err != nil {
+	if _, err := h.Log.Append(testContext(t), eventlog.Batch{Drafts: many("a", 2, 1), ExpectedHead: &one, ExpectedHash: "another"}); !errors.Is(err, eventlog.ErrConflict) {
+		t.Errorf("another history's head: %v, want %v", err, eventlog.ErrConflict)
+	}
+	right := eventlog.Batch{Drafts: many("a", 2, 1), ExpectedHead: &one, ExpectedHash: all(t, h.Log)[0].Hash}
+	if _, err := h.Log.Append(testContext(t), right); err != nil {
 		t.Errorf("the right head: %v", err)
 	}
 	if n := len(all(t, h.Log)); n != 2 {
