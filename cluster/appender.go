@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"dyad/cluster/api"
@@ -20,6 +21,8 @@ const (
 	// events came first.
 	maxConflicts = 20
 	conflictWait = 5 * time.Millisecond
+	// maxUnfolded groups stand in the log and wait for this node's fold.
+	maxUnfolded = 2
 )
 
 // intent is one command on its way into the log.
@@ -40,13 +43,27 @@ type outcome struct {
 // appender decides the intents of all clients of this node in one order and
 // appends them in groups: many clients racing for the log's head would
 // otherwise spend their time losing to each other.
+//
+// A group is answered when this node's fold has it, so that whoever asks next
+// sees it. The next group does not wait for that: it is decided on ahead.
 type appender struct {
-	a     *Agent
-	queue chan *intent
+	a        *Agent
+	queue    chan *intent
+	unfolded chan settled
+	// ahead is the state after the last append, which the fold may not have
+	// reached yet.
+	ahead projections.State
+}
+
+// settled is a group that stands in the log: up to seq, with envs.
+type settled struct {
+	plan *plan
+	envs []eventlog.Envelope
+	seq  eventlog.Seq
 }
 
 func newAppender(a *Agent) *appender {
-	return &appender{a: a, queue: make(chan *intent, maxCommands)}
+	return &appender{a: a, queue: make(chan *intent, maxCommands), unfolded: make(chan settled, maxUnfolded)}
 }
 
 // submit waits for the outcome of a command.
@@ -69,6 +86,15 @@ func (p *appender) submit(ctx context.Context, cmd projections.Command, meta pro
 }
 
 func (p *appender) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(p.unfolded)
+	wg.Go(func() {
+		for s := range p.unfolded {
+			p.a.awaitFolded(ctx, s.seq)
+			s.plan.answer(s.envs)
+		}
+	})
 	for {
 		select {
 		case in := <-p.queue:
@@ -99,15 +125,18 @@ func (p *appender) group(ctx context.Context, group []*intent) {
 	for attempt := 0; ; attempt++ {
 		plan := p.decide(group)
 		if len(plan.drafts) == 0 {
-			plan.answer(nil) // everything already is as asked
+			p.unfolded <- settled{plan, nil, plan.on.Head.Seq} // everything already is as asked
 			return
 		}
 		envs, err := p.append(ctx, plan)
+		if err != nil {
+			p.ahead = projections.State{}
+		}
 		var dup *eventlog.DuplicateError
 		switch {
 		case err == nil:
-			p.a.awaitFolded(ctx, envs[len(envs)-1].Seq)
-			plan.answer(envs)
+			p.ahead = projections.Fold(plan.on, envs...)
+			p.unfolded <- settled{plan, envs, p.ahead.Head.Seq}
 			return
 		case errors.As(err, &dup):
 			p.a.keys.add(eventlog.Envelope{Seq: dup.Seq, Draft: eventlog.Draft{Key: dup.Key}})
@@ -135,7 +164,7 @@ func (p *appender) catchUp(ctx context.Context, attempt int) {
 
 // plan is a decided group.
 type plan struct {
-	head    eventlog.Head
+	on      projections.State // what it was decided on
 	drafts  []eventlog.Draft
 	intents []*intent // not yet answered
 	spans   [][2]int  // of drafts, for each intent
@@ -144,9 +173,8 @@ type plan struct {
 // decide decides every intent against the newest state and the ones before it.
 // Those refused, or seen before, are answered here.
 func (p *appender) decide(group []*intent) *plan {
-	s := p.a.Snapshot().State
-	planner := projections.NewPlanner(s)
-	pl := &plan{head: s.Head}
+	pl := &plan{on: p.newest()}
+	planner := projections.NewPlanner(pl.on)
 	for _, in := range group {
 		if err := in.ctx.Err(); err != nil {
 			in.answer <- outcome{err: fmt.Errorf("%w: %w", eventlog.ErrUnavailable, err)}
@@ -174,6 +202,20 @@ func (p *appender) decide(group []*intent) *plan {
 	return pl
 }
 
+// newest is the state to decide on: what this node has folded, or what its last
+// append led to if that is further.
+//
+// Invariant: an append compares the hash of the event it was decided behind, so
+// a state that leads nowhere, because the log went another way, can only conflict.
+func (p *appender) newest() projections.State {
+	s := p.a.Snapshot().State
+	if p.ahead.Head.Seq > s.Head.Seq {
+		return p.ahead
+	}
+	p.ahead = projections.State{}
+	return s
+}
+
 // stamp completes a draft with who, why and from where.
 func (a *Agent) stamp(d eventlog.Draft, m projections.Meta) eventlog.Draft {
 	d.ID, d.Actor, d.Source, d.Reason = a.p.NewID(), m.Actor, m.Source, m.Reason
@@ -182,8 +224,8 @@ func (a *Agent) stamp(d eventlog.Draft, m projections.Meta) eventlog.Draft {
 }
 
 func (p *appender) append(ctx context.Context, pl *plan) ([]eventlog.Envelope, error) {
-	seq := pl.head.Seq
-	return p.a.p.Log.Append(ctx, eventlog.Batch{Drafts: pl.drafts, ExpectedHead: &seq, Epoch: pl.head.Epoch})
+	h := pl.on.Head
+	return p.a.p.Log.Append(ctx, eventlog.Batch{Drafts: pl.drafts, ExpectedHead: &h.Seq, ExpectedHash: h.Hash, Epoch: h.Epoch})
 }
 
 // again answers a command whose key stands in the log: with the events it led
@@ -206,7 +248,7 @@ func (p *appender) again(in *intent, seq eventlog.Seq) outcome {
 func (pl *plan) answer(envs []eventlog.Envelope) {
 	for i, in := range pl.intents {
 		own := envs[pl.spans[i][0]:pl.spans[i][1]]
-		seq := pl.head.Seq
+		seq := pl.on.Head.Seq
 		if len(own) > 0 {
 			seq = own[len(own)-1].Seq
 		}

@@ -166,8 +166,8 @@ func (r *recorder) copy(ctx context.Context) {
 // merging is a union by (node, boot, n).
 func (r *recorder) copyPage(ctx context.Context) (int, error) {
 	s := r.a.Snapshot()
-	if !s.Synced || s.State.Head.Epoch == 0 {
-		return 0, eventlog.ErrUnavailable
+	if ok, why := r.a.writable(s); !ok {
+		return 0, fmt.Errorf("%w: %s", eventlog.ErrUnavailable, why)
 	}
 	if r.a.ret.factsWait() {
 		return 0, fmt.Errorf("%w: the store is almost full", eventlog.ErrUnavailable)
