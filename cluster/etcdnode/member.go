@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -20,13 +21,14 @@ import (
 
 // Bounds of membership changes.
 const (
-	// changeBound bounds one change. The store refuses it as "unhealthy" until
-	// its members have been connected for 5 s, so it must be well above that.
+	// changeBound bounds one change. It must be well above an election.
 	changeBound = 30 * time.Second
 	// promoteBound bounds how long a learner may take to catch up.
 	promoteBound = 2 * time.Minute
 	// retryEvery is the pause between two attempts.
-	retryEvery = 50 * time.Millisecond
+	retryEvery = 20 * time.Millisecond
+	// behindBound is how soon a member that is behind says so.
+	behindBound = 20 * time.Millisecond
 	// callBound bounds one request.
 	callBound = 5 * time.Second
 )
@@ -179,14 +181,38 @@ func equal(ctx context.Context, client *clientv3.Client, peerURL string, conf *t
 		return err
 	}
 	revision := now.Header.Revision
-	// Theirs first: while it is behind it says so at once, and a hash reads all.
-	theirs, err := peerHash(ctx, peerURL, revision, conf)
-	if err != nil {
-		return fmt.Errorf("at revision %d: %w", revision, err)
+	type answer struct {
+		hashKV
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	asked := make(chan answer, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		h, err := peerHash(ctx, peerURL, revision, conf)
+		asked <- answer{h, err}
+	})
+	// While it is behind it says so at once. A hash reads everything, so ours is
+	// made beside theirs, and not for nothing.
+	head := time.NewTimer(behindBound)
+	defer head.Stop()
+	select {
+	case a := <-asked:
+		if a.err != nil {
+			return fmt.Errorf("at revision %d: %w", revision, a.err)
+		}
+		asked <- a
+	case <-head.C:
 	}
 	ours, err := client.HashKV(ctx, client.Endpoints()[0], revision)
 	if err != nil {
 		return err
+	}
+	theirs := <-asked
+	if theirs.err != nil {
+		return fmt.Errorf("at revision %d: %w", revision, theirs.err)
 	}
 	// Hashes compare only from the same compaction on; it passes.
 	if theirs.CompactRevision == ours.CompactRevision && theirs.Hash != ours.Hash {
