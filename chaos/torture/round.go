@@ -3,7 +3,6 @@ package torture
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -202,82 +201,19 @@ func (p *pair) back(ctx context.Context, killed ...int) error {
 	return nil
 }
 
-// failover lets one node take over, go on alone, and be joined by the other.
-func (p *pair) failover(ctx context.Context, survivor, dead int, plan plan) error {
-	if err := p.takeover(ctx, survivor, plan); err != nil {
-		return fmt.Errorf("takeover: %w", err)
-	}
-	if err := hold(ctx, plan.sole); err != nil {
-		return err
-	}
-	if err := p.comeBack(ctx, survivor, dead, plan); err != nil {
-		return fmt.Errorf("return: %w", err)
-	}
-	return nil
-}
-
-// takeover makes the survivor's store one of its own. Each crash of the plan
-// breaks it off somewhere, and whoever comes next begins at the first step.
-func (p *pair) takeover(ctx context.Context, survivor int, plan plan) error {
-	p.result.Takeovers++
-	n, next := p.nodes[survivor], p.epoch+1
-	for _, c := range append(plan.crashes, crash{}) {
-		began := time.Now()
-		if err := n.kill(ctx); err != nil {
-			return err
-		}
-		p.show() // nobody writes now
-		done, err := p.step(ctx, n, next, c)
-		if err != nil {
-			return err
-		}
-		if !done {
-			p.result.Crashes++
-			continue
-		}
-		if len(plan.crashes) == 0 {
-			p.result.Takeover = append(p.result.Takeover, float64(time.Since(began).Microseconds())/1000)
-		}
-	}
-	p.epoch = next
-	p.show()
-	return nil
-}
-
-// step goes through a takeover until c breaks it off. The store does not run.
-func (p *pair) step(ctx context.Context, n *node, epoch eventlog.Epoch, c crash) (done bool, err error) {
-	if !p.o.NoKeepTail {
-		if _, err := etcdnode.KeepTail(n.cfg.Dir); err != nil {
-			return false, err
-		}
-	}
-	n.cfg.Force = epoch
-	if c.at == atStart {
-		if err := n.sup.Restart(ctx, n.cfg); err != nil {
-			return false, err
-		}
-		return false, hold(ctx, c.after)
-	}
-	if err := n.run(ctx); err != nil {
-		return false, err
-	}
-	if c.at == atReady {
-		return false, nil
-	}
-	if err := n.openLogs(); err != nil {
-		return false, err
-	}
-	err = n.startEpoch(ctx, epoch, string(quorum.Sole), n.name)
-	return c.at != atEpoch, err
-}
-
-// comeBack brings the dead node back: its old store is put aside and read for
-// orphans, and it joins with an empty one.
+// comeBack brings the dead node back: its old store is put aside, it joins with an
+// empty one, and then, as in the agent, the old one is read for orphans.
 func (p *pair) comeBack(ctx context.Context, survivor, dead int, plan plan) error {
 	s, d, began := p.nodes[survivor], p.nodes[dead], time.Now()
 	path, err := etcdnode.Archive(d.dir, d.cfg.Dir, p.epoch-1, began)
 	if err != nil {
 		return err
+	}
+	if err := p.join(ctx, survivor, dead, plan); err != nil {
+		return err
+	}
+	if plan.learnerDies == 0 && plan.survivorDies == 0 {
+		p.result.Rejoin = append(p.result.Rejoin, float64(time.Since(began).Microseconds())/1000)
 	}
 	orphans, err := etcdnode.ReadOrphans(path, etcdlog.DefaultPrefix, s.hashOf(ctx))
 	if err != nil {
@@ -286,12 +222,6 @@ func (p *pair) comeBack(ctx context.Context, survivor, dead int, plan plan) erro
 	p.result.Orphans += len(orphans.Events)
 	if orphans.Common.Seq < p.ledger.head.Seq {
 		return broken("the logs part at event %d; both had %d", orphans.Common.Seq, p.ledger.head.Seq)
-	}
-	if err := p.join(ctx, survivor, dead, plan); err != nil {
-		return err
-	}
-	if plan.learnerDies == 0 && plan.survivorDies == 0 {
-		p.result.Rejoin = append(p.result.Rejoin, float64(time.Since(began).Microseconds())/1000)
 	}
 	if _, err := etcdnode.PruneArchives(d.dir); err != nil {
 		return err

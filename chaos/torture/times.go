@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"dyad/cluster/etcdnode"
 	"dyad/eventlog"
 )
@@ -42,6 +44,9 @@ func Times(ctx context.Context, o Options, events, n int) (takeover, rejoin []fl
 		if p.nodes[1].leads(ctx) {
 			p.nodes[0], p.nodes[1] = p.nodes[1], p.nodes[0]
 		}
+		// Both nodes are on one disk, and the return before wrote the whole log
+		// there once more.
+		unix.Sync()
 		if err := p.kill(ctx, 0); err != nil {
 			return nil, nil, err
 		}

@@ -73,6 +73,8 @@ func (o Options) withDefaults() Options {
 // Result counts what was done and seen.
 type Result struct {
 	Rounds, Takeovers, Crashes int
+	// Running is how many stores went on alone without a restart.
+	Running int
 	// Acked events were acknowledged, Conflicts refused. Late ones stood in the
 	// log although their first writer got no answer; their writers were told
 	// when they asked again.
@@ -86,8 +88,8 @@ type Result struct {
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("rounds=%d takeovers=%d crashes=%d acked=%d conflicts=%d late=%d orphans=%d takeover=%s rejoin=%s",
-		r.Rounds, r.Takeovers, r.Crashes, r.Acked, r.Conflicts, r.Late, r.Orphans, spread(r.Takeover), spread(r.Rejoin))
+	return fmt.Sprintf("rounds=%d takeovers=%d running=%d crashes=%d acked=%d conflicts=%d late=%d orphans=%d takeover=%s rejoin=%s",
+		r.Rounds, r.Takeovers, r.Running, r.Crashes, r.Acked, r.Conflicts, r.Late, r.Orphans, spread(r.Takeover), spread(r.Rejoin))
 }
 
 // spread is the median and the maximum of a row.
@@ -181,9 +183,10 @@ var odds = []struct {
 	n    int
 }{{KindLeader, 4}, {KindLeaderAny, 2}, {KindFollower, 3}, {KindBoth, 4}, {KindBothBack, 1}, {KindBlip, 1}, {KindLeave, 1}}
 
-// Where a takeover may be broken off: while the store is being forced, once it
-// answers, and once the epoch is in the log.
+// Where a takeover may be broken off: while the running store goes on alone,
+// while it is started anew, once it answers, and once the epoch is in the log.
 const (
+	atAlone = "alone"
 	atStart = "start"
 	atReady = "ready"
 	atEpoch = "epoch"
@@ -205,7 +208,7 @@ type plan struct {
 
 type crash struct {
 	at    string
-	after time.Duration // at atStart: since the start
+	after time.Duration // at atStart since the start; at atAlone a share of it
 }
 
 func (p plan) String() string {
@@ -227,6 +230,7 @@ const (
 	maxGap      = 40 * time.Millisecond
 	maxCrashes  = 3
 	maxCrashAge = 120 * time.Millisecond
+	aloneShare  = 10 // going on alone takes a fraction of a start
 	maxDeathAge = 300 * time.Millisecond
 )
 
@@ -247,7 +251,7 @@ func draw(r *rand.Rand, o Options) plan {
 		p.kind = o.Only
 	}
 	for r.IntN(3) == 0 && len(p.crashes) < maxCrashes {
-		p.crashes = append(p.crashes, crash{[]string{atStart, atReady, atEpoch}[r.IntN(3)], within(maxCrashAge)})
+		p.crashes = append(p.crashes, crash{[]string{atAlone, atStart, atReady, atEpoch}[r.IntN(4)], within(maxCrashAge)})
 	}
 	if r.IntN(5) == 0 {
 		p.learnerDies = within(maxDeathAge)

@@ -38,6 +38,8 @@ type ClientOptions struct {
 	Address string
 	// TLS shows this caller's certificate, and verifies the agent's.
 	TLS *tls.Config
+	// Dial makes the connections; default: net.Dialer in this process's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout bounds one request; 0 is DefaultTimeout. Waiting that a command
 	// asks for comes on top, and a stream has no bound.
 	Timeout time.Duration
@@ -58,15 +60,17 @@ func NewClient(o ClientOptions) *Client {
 		o.Timeout = DefaultTimeout
 	}
 	tr := &http.Transport{MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxConns, IdleConnTimeout: idleBound / 2}
-	dialer := &net.Dialer{Timeout: dialBound}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: dialBound}).DialContext
+	}
 	base := "https://" + o.Address
 	if o.Address == "" {
 		base = "http://dyad" // the host of a unix socket is a name only
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", o.Socket)
+			return o.Dial(ctx, "unix", o.Socket)
 		}
 	} else {
-		tr.DialContext, tr.TLSClientConfig = dialer.DialContext, o.TLS
+		tr.DialContext, tr.TLSClientConfig = o.Dial, o.TLS
 	}
 	return &Client{o: o, base: base, tr: tr, http: &http.Client{Transport: tr}}
 }

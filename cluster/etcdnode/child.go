@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -20,6 +21,10 @@ const (
 	readyLine = "ready"
 	// againLine is what it prints before it ends to be started again at once.
 	againLine = "again"
+	// doneLine is what it prints when it has done what it was told, and notDoneLine
+	// with the reason when it could not.
+	doneLine    = "done"
+	notDoneLine = "not done: "
 )
 
 // ErrOrphaned: the agent that started the child is gone.
@@ -27,7 +32,8 @@ var ErrOrphaned = errors.New("the agent is gone")
 
 // ChildMain is the whole of the hidden command "dyad store": it reads one line
 // of ServeConfig in JSON from stdin, runs the member, and prints "ready" to
-// standard output when it answers. args are those after "store".
+// standard output when it answers. Further lines are commands, see
+// [Supervisor.GoAlone]. args are those after "store".
 //
 // It returns when the member stopped: nil after ctx or SIGTERM, ErrOrphaned as
 // soon as stdin ends, because then the agent is gone. The caller must then end
@@ -56,12 +62,15 @@ func ChildMain(ctx context.Context, args []string, stdin io.Reader) error {
 	defer stop()
 	ended := make(chan error, 1)
 	stopped := make(chan error, 1)
+	orders := make(chan command)
 	go func() {
-		ended <- serve(ctx, c, func() { fmt.Println(readyLine) }, func(err error) { stopped <- err })
+		ended <- serve(ctx, c, member{
+			ready: func() { fmt.Println(readyLine) }, stopped: func(err error) { stopped <- err }, commands: orders, done: report,
+		})
 	}()
 	orphaned := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(io.Discard, in)
+		hearOrders(ctx, in, orders)
 		close(orphaned)
 	}()
 	select {
@@ -75,6 +84,35 @@ func ChildMain(ctx context.Context, args []string, stdin io.Reader) error {
 	case <-orphaned:
 		return ErrOrphaned
 	}
+}
+
+// hearOrders passes on what the supervisor says, until it is gone.
+func hearOrders(ctx context.Context, in *bufio.Reader, orders chan<- command) {
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		var c command
+		if err := json.Unmarshal(line, &c); err != nil {
+			report(err)
+			continue
+		}
+		select {
+		case orders <- c:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// report tells what came of a command.
+func report(err error) {
+	if err != nil {
+		fmt.Println(notDoneLine + strings.ReplaceAll(err.Error(), "\n", " "))
+		return
+	}
+	fmt.Println(doneLine)
 }
 
 // childArgs is how a supervisor asks for ChildMain by default.

@@ -109,8 +109,8 @@ func force(e *embed.Config) error {
 
 // hurry asks the sole voter of a store to elect itself now. Nobody else could
 // win, so nothing is gained by waiting for the election timeout; that way a
-// store is back in milliseconds and still has timeouts fit for a pair. raft
-// refuses while changes of membership are not applied, so this is repeated.
+// store is back in milliseconds and still has timeouts fit for a pair. It is
+// repeated until everything that is committed is applied.
 func hurry(ctx context.Context, s *etcdserver.EtcdServer) error {
 	self := uint64(s.MemberID())
 	for _, m := range s.Cluster().Members() {
@@ -118,7 +118,10 @@ func hurry(ctx context.Context, s *etcdserver.EtcdServer) error {
 			return nil
 		}
 	}
-	if s.Lead() != 0 {
+	// raft looks for changes of membership between what is applied and what is
+	// committed, and panics if a snapshot took their place.
+	st, ok := raftStatus()
+	if s.Lead() != 0 || !ok || st.Applied < st.GetCommit() {
 		return nil
 	}
 	return s.Process(ctx, &raftpb.Message{Type: raftpb.MsgTimeoutNow.Enum(), To: &self, From: &self})

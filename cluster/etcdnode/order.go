@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"dyad/eventlog"
 )
 
 // order is what a supervisor has been told to run.
@@ -60,6 +62,54 @@ func (s *Supervisor) Restart(ctx context.Context, c ServeConfig) error {
 		return err
 	}
 	return s.give(ctx, o)
+}
+
+// Part makes the running member deaf and dumb towards the other ones: from its
+// return on nobody can write, or write with this one, as after Kill. Only a
+// Restart undoes it. Errors: ErrNotAlone, and ctx's; then Kill.
+func (s *Supervisor) Part(ctx context.Context) error { return s.command(ctx, command{}) }
+
+// GoAlone makes the running member of a pair the only voter, in milliseconds and
+// without a restart: it answers for the other one until that is removed. It is to
+// a running store what [KeepTail] and [ServeConfig].Force are to one that was
+// killed, and as sound: for a voter of a pair, which was given the log. epoch is
+// the one that the takeover began.
+//
+// Errors are ErrNotAlone and ctx's: it may have happened, or in part. Then Kill,
+// KeepTail, and Restart with Force.
+func (s *Supervisor) GoAlone(ctx context.Context, epoch eventlog.Epoch) error {
+	return s.command(ctx, command{Alone: epoch})
+}
+
+// command tells the running child something, and waits for what comes of it. One
+// at a time.
+func (s *Supervisor) command(ctx context.Context, o command) error {
+	line, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("encode the command: %w", err)
+	}
+	s.mu.Lock()
+	c, order, answers := s.child, s.order, s.answers
+	s.mu.Unlock()
+	if c == nil || !answers {
+		return fmt.Errorf("%w: it does not answer", ErrNotAlone)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*aloneBound)
+	defer cancel()
+	if _, err := c.stdin.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAlone, err)
+	}
+	select {
+	case err := <-c.done:
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotAlone, err)
+		}
+		return nil
+	case <-order.replaced:
+		return errReplaced
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrNotAlone, ctx.Err())
+	}
 }
 
 // give replaces the order, and waits until the child before is gone.

@@ -22,8 +22,9 @@ type child struct {
 	stdin          io.WriteCloser
 	stdout, stderr io.ReadCloser
 
-	answered bool // it said that it is ready
-	again    bool // it said that it wants to be started again
+	answered bool       // it said that it is ready
+	again    bool       // it said that it wants to be started again
+	done     chan error // what came of the last command; room for one
 
 	words        string    // its last words: a panic's first line, or its last plain line
 	panicked     bool      // words are a panic's
@@ -37,7 +38,7 @@ const recently = time.Second
 
 // newChild starts cmd.
 func newChild(cmd *exec.Cmd) (*child, error) {
-	c := &child{cmd: cmd}
+	c := &child{cmd: cmd, done: make(chan error, 1)}
 	var errIn, errOut, errErr error
 	c.stdin, errIn = cmd.StdinPipe()
 	c.stdout, errOut = cmd.StdoutPipe()
@@ -59,6 +60,11 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 				ready()
 			}
 			c.again = c.again || line == againLine
+			if why, not := strings.CutPrefix(line, notDoneLine); not {
+				c.report(errors.New(why))
+			} else if line == doneLine {
+				c.report(nil)
+			}
 		})
 	})
 	wg.Go(func() {
@@ -81,6 +87,14 @@ func (c *child) listen(log *slog.Logger, ready func()) string {
 		why += ": " + c.complaint
 	}
 	return why
+}
+
+// report passes on what came of the last command.
+func (c *child) report(err error) {
+	select {
+	case c.done <- err:
+	default: // nobody waits for it any more
+	}
 }
 
 // hear remembers what may explain the child's end.

@@ -76,15 +76,25 @@ type ServeConfig struct {
 // does not wait for it.
 func Serve(ctx context.Context, c ServeConfig) error {
 	for {
-		if err := serve(ctx, c, func() {}, func(error) {}); !errors.Is(err, errStartAgain) {
+		m := member{ready: func() {}, stopped: func(error) {}}
+		if err := serve(ctx, c, m); !errors.Is(err, errStartAgain) {
 			return err
 		}
 	}
 }
 
-// serve calls ready when the member answers, and stopped when nothing more will
-// be written: nil after ctx ended, or errStartAgain.
-func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)) error {
+// member is how a running member and its surroundings talk.
+type member struct {
+	// ready is called when it answers, stopped when nothing more will be written:
+	// nil after the end of its context, or errStartAgain.
+	ready   func()
+	stopped func(error)
+	// commands come while it runs; done is called with what came of each.
+	commands <-chan command
+	done     func(error)
+}
+
+func serve(ctx context.Context, c ServeConfig, m member) error {
 	cfg, err := c.embed()
 	if err != nil {
 		return err
@@ -117,7 +127,7 @@ func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)
 			}
 			if deaf.stuck(e.Server, time.Now()) {
 				e.Server.HardStop()
-				stopped(errStartAgain)
+				m.stopped(errStartAgain)
 				return errStartAgain
 			}
 		case <-answering:
@@ -128,7 +138,9 @@ func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)
 					return err
 				}
 			}
-			ready()
+			m.ready()
+		case o := <-m.commands:
+			m.done(c.obey(ctx, e.Server, o))
 		case err := <-e.Err():
 			return fmt.Errorf("the store failed: %w", err)
 		case <-e.Server.StopNotify():
@@ -137,7 +149,7 @@ func serve(ctx context.Context, c ServeConfig, ready func(), stopped func(error)
 			// Without a peer there is nobody to hand over to; that's no error.
 			_ = e.Server.TryTransferLeadershipOnShutdown()
 			e.Server.HardStop()
-			stopped(nil)
+			m.stopped(nil)
 			return nil
 		}
 	}
@@ -222,6 +234,9 @@ func (c ServeConfig) embed() (*embed.Config, error) {
 	e.MaxTxnOps, e.MaxRequestBytes, e.QuotaBackendBytes = maxTxnOps, maxRequestBytes, c.Quota
 	e.AutoCompactionMode, e.AutoCompactionRetention = embed.CompactorModePeriodic, compactEvery
 	e.EnableGRPCGateway = false
+	// Who may change the members is decided before the store is asked, and not by
+	// how long they have been connected.
+	e.StrictReconfigCheck = false
 	c.TLS.apply(e)
 	e.LogLevel, e.LogOutputs = "warn", []string{embed.StdErrLogOutput}
 	return e, corruptionCheck(e, true)

@@ -59,6 +59,7 @@ type Supervisor struct {
 
 	mu       sync.Mutex
 	order    *order
+	child    *child        // nil while none runs
 	pid      int           // 0 while none runs
 	starts   int           // children started so far
 	ready    chan struct{} // closed while the member answers
@@ -199,7 +200,7 @@ func (s *Supervisor) spawn() (*child, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pid, s.starts = cmd.Process.Pid, s.starts+1
+	s.child, s.pid, s.starts = c, cmd.Process.Pid, s.starts+1
 	return c, nil
 }
 
@@ -222,7 +223,7 @@ func (s *Supervisor) attend(o *order, c *child) string {
 	wg.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pid = 0
+	s.child, s.pid = nil, 0
 	s.silence()
 	return why
 }

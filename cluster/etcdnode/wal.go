@@ -49,6 +49,35 @@ func readWAL(dir string) (walLog, error) {
 	return l, nil
 }
 
+// readWALFrom reads the entries behind index, which may be a running store's.
+func readWALFrom(dir string, index uint64) (walLog, error) {
+	l := walLog{snapshot: &walpb.Snapshot{Index: &index}}
+	w, err := wal.OpenForRead(zap.NewNop(), datadir.ToWALDir(dir), l.snapshot)
+	if err != nil {
+		return l, damaged(dir, err)
+	}
+	defer w.Close()
+	// There need not be a snapshot at index.
+	if err := l.read(w); err != nil && !errors.Is(err, wal.ErrSnapshotNotFound) {
+		return l, damaged(dir, err)
+	}
+	return l, nil
+}
+
+// read reads all of w.
+func (l *walLog) read(w *wal.WAL) error {
+	metadata, state, entries, err := w.ReadAll()
+	if err != nil && !errors.Is(err, wal.ErrSnapshotNotFound) {
+		return err
+	}
+	var m etcdserverpb.Metadata
+	if merr := proto.Unmarshal(metadata, &m); merr != nil {
+		return merr
+	}
+	l.self, l.state, l.entries = m.GetNodeID(), state, entries
+	return err
+}
+
 // editWAL reads the write-ahead log of the store in dir, and leaves it open to
 // be written. A torn last record is cut off, once.
 func editWAL(dir string) (w *wal.WAL, l walLog, repaired bool, err error) {
@@ -84,15 +113,9 @@ func openWAL(dir string, open opener) (*wal.WAL, walLog, error) {
 	if err != nil {
 		return nil, l, damaged(dir, err)
 	}
-	metadata, state, entries, err := w.ReadAll()
-	if err != nil {
+	if err := l.read(w); err != nil {
 		return nil, l, errors.Join(damaged(dir, err), w.Close())
 	}
-	var m etcdserverpb.Metadata
-	if err := proto.Unmarshal(metadata, &m); err != nil {
-		return nil, l, errors.Join(damaged(dir, err), w.Close())
-	}
-	l.self, l.state, l.entries = m.GetNodeID(), state, entries
 	return w, l, nil
 }
 

@@ -36,34 +36,13 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 	ctx, cancel := context.WithTimeout(ctx, reformBound)
 	defer cancel()
 	began := time.Now()
-	if err := p.store.Kill(ctx); err != nil {
-		return nil, err
-	}
-	if before, err := p.tooLate(ctx, m.Record); err != nil || before != nil {
+	how, before, err := p.goAlone(ctx, m)
+	if err != nil || before != nil {
 		return before, err
 	}
-	tail, err := etcdnode.KeepTail(storeDir(p.cfg))
-	switch {
-	case errors.Is(err, etcdnode.ErrNotVoter), errors.Is(err, etcdnode.ErrNoStore):
-		// It has no vote to go on with. What is left here is set aside.
-		p.opts.Log.Error("this node can't take the log over", "event", "store.reform", "reason", err)
-		return &quorum.Record{Mode: quorum.Stale, Epoch: m.Record.Epoch}, nil
-	case err != nil:
+	if err := p.file.update(func(s *etcdnode.State) { s.Members = p.alone() }); err != nil {
 		return nil, err
 	}
-	serve := p.serve()
-	serve.Force, serve.Join = m.Epoch, false
-	serve.Members = map[string]string{p.cfg.Node: serve.PeerURL}
-	if err := p.store.Restart(ctx, serve); err != nil {
-		return nil, err
-	}
-	if err := p.store.WaitReady(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.file.update(func(s *etcdnode.State) { s.Members = serve.Members }); err != nil {
-		return nil, err
-	}
-	etcdnode.Reconnect(p.client)
 	up := time.Now()
 	if given, err := p.handedOver(ctx, m.Record); err != nil || given != nil {
 		return given, err
@@ -76,28 +55,81 @@ func (p *process) reform(ctx context.Context, m quorum.Move) (*quorum.Record, er
 		return nil, err
 	}
 	p.opts.Log.Info("this node writes the log alone", "event", "store.reformed", "reason", "by the word of the "+string(m.Record.By),
-		"epoch", epoch, "tail", tail.String(), "store", up.Sub(began), "took", time.Since(began))
+		"epoch", epoch, "how", how, "store", up.Sub(began), "took", time.Since(began))
 	return &quorum.Record{Mode: quorum.Sole, Epoch: epoch}, nil
 }
 
+// goAlone makes this node the only voter of its store, and tells how; or what this
+// node is instead.
+func (p *process) goAlone(ctx context.Context, m quorum.Move) (how string, instead *quorum.Record, err error) {
+	running := p.store.Part(ctx)
+	if running != nil {
+		if err := p.store.Kill(ctx); err != nil {
+			return "", nil, err
+		}
+	}
+	if before, late := p.tooLate(m.Record); late {
+		if before.Writes() {
+			return "", &before, p.store.Restart(ctx, p.serve())
+		}
+		return "", &before, p.store.Kill(ctx)
+	}
+	if running == nil {
+		running = p.store.GoAlone(ctx, m.Epoch)
+	}
+	if running == nil {
+		return "without a restart", nil, nil
+	}
+	tail, err := p.restartAlone(ctx, m.Epoch)
+	if errors.Is(err, etcdnode.ErrNotVoter) || errors.Is(err, etcdnode.ErrNoStore) {
+		// It has no vote to go on with. What is left here is set aside.
+		p.opts.Log.Error("this node can't take the log over", "event", "store.reform", "reason", err)
+		return "", &quorum.Record{Mode: quorum.Stale, Epoch: m.Record.Epoch}, nil
+	}
+	return running.Error() + "; " + tail.String(), nil, err
+}
+
 // tooLate ends a grant that is not exclusive, and goes on as before, if the other
-// node was heard before this one's store was dead: the two may have written
+// node was heard before this one's store parted from it: the two may have written
 // together meanwhile, and then the other one takes itself for up to date when it
 // loses this one.
-func (p *process) tooLate(ctx context.Context, r quorum.Record) (*quorum.Record, error) {
+func (p *process) tooLate(r quorum.Record) (before quorum.Record, late bool) {
 	if r.Exclusive() || !p.looks.peerIsBack() {
-		return nil, nil
+		return before, false
 	}
 	if begun, err := etcdnode.Begun(storeDir(p.cfg), r.Next, r.Mode != quorum.Stale); begun || err != nil {
-		return nil, nil // it can't be undone; what can't be read is refused by KeepTail
+		return before, false // it can't be undone; what can't be read is refused by KeepTail
 	}
-	before := quorum.Boot(r, false)
+	before = quorum.Boot(r, false)
 	p.opts.Log.Warn("this node does not take the log over", "event", "store.void",
 		"reason", "the other node came back before the store was begun anew", "mode", string(before.Mode), "epoch", before.Epoch)
-	if !before.Writes() {
-		return &before, nil
+	return before, true
+}
+
+// restartAlone starts the store anew as one of this member alone, and waits until
+// it answers.
+func (p *process) restartAlone(ctx context.Context, epoch eventlog.Epoch) (t etcdnode.Tail, err error) {
+	if err := p.store.Kill(ctx); err != nil {
+		return t, err
 	}
-	return &before, p.store.Restart(ctx, p.serve())
+	if t, err = etcdnode.KeepTail(storeDir(p.cfg)); err != nil {
+		return t, err
+	}
+	serve := p.serve()
+	serve.Force, serve.Join, serve.Members = epoch, false, p.alone()
+	if err := p.store.Restart(ctx, serve); err != nil {
+		return t, err
+	}
+	if err := p.store.WaitReady(ctx); err != nil {
+		return t, err
+	}
+	etcdnode.Reconnect(p.client)
+	return t, nil
+}
+
+// alone is the store's only member: this one.
+func (p *process) alone() map[string]string {
+	return map[string]string{p.cfg.Node: peerURL(p.cfg)}
 }
 
 // handedOver looks for a start of an epoch in the tail that gives the log to the
@@ -105,8 +137,9 @@ func (p *process) tooLate(ctx context.Context, r quorum.Record) (*quorum.Record,
 // other. That may have been committed, and the other one may have gone on. Only a
 // witness knows that it did not.
 //
-// Invariant: nothing was appended since the store was started by force, so it can
-// be set aside without losing anything.
+// Invariant: nothing was appended since this node is the only voter, so the store
+// can be set aside without losing anything: while a takeover is under way neither
+// intents nor facts are taken.
 func (p *process) handedOver(ctx context.Context, r quorum.Record) (*quorum.Record, error) {
 	at, err := p.log.Newest(ctx)
 	if err != nil || at.Epoch <= r.Epoch || r.By == quorum.ByWitness {
@@ -324,5 +357,5 @@ func (p *process) shed(ctx context.Context, _ quorum.Move) (*quorum.Record, erro
 			}
 		}
 	}
-	return nil, p.file.update(func(s *etcdnode.State) { s.Members = map[string]string{p.cfg.Node: peerURL(p.cfg)} })
+	return nil, p.file.update(func(s *etcdnode.State) { s.Members = p.alone() })
 }
