@@ -74,8 +74,8 @@ func (r *Recorder) Figure(name string, value float64, unit string, n int) {
 	f := Figure{Name: name, Value: value, Unit: unit, N: n, Verdict: None}
 	target := "none"
 	if t, ok := targetOf(name); ok {
-		f.Target, f.Verdict, target = &t, OK, fmt.Sprintf("<=%g", t.Max)
-		if value > t.Max || math.IsNaN(value) {
+		f.Target, f.Verdict, target = &t, OK, t.String()
+		if !t.met(value) {
 			f.Verdict = Miss
 		}
 	}
