@@ -54,6 +54,7 @@ type node struct {
 	done   chan error
 
 	endSteward func()
+	kept       func() eventlog.Witness // nil: what its state says
 }
 
 // disk outlives an agent: the journal and the checkpoint.
@@ -172,7 +173,7 @@ func (r wire) Segment(ctx context.Context, n eventlog.Node, first eventlog.Seq) 
 var router = netip.MustParseAddr("10.126.77.125")
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, witness: &atWitness{m: witness.NewMemory()}, log: memlog.New(time.Now), net: memnet.New(7), nodes: map[string]*node{}}
+	w := &world{t: t, witness: &atWitness{m: witness.NewMemory(), other: witness.NewMemory()}, log: memlog.New(time.Now), net: memnet.New(7), nodes: map[string]*node{}}
 	for i, name := range []string{"node-a", "node-b"} {
 		cfg := config.Default()
 		cfg.Node, cfg.Address = name, netip.AddrFrom4([4]byte{192, 168, 0, byte(i + 1)})
@@ -197,7 +198,7 @@ func (n *node) startWith(log eventlog.Log) {
 	n.sp = memspeaker.New(memspeaker.Options{Connect: 500 * time.Millisecond})
 	p := Parts{
 		Config: n.cfg, Version: "test", Boot: fmt.Sprint(n.disk.boots), PID: 1,
-		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Peer: wire{n.w}, Witness: n.w.witness,
+		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Peer: wire{n.w}, Witness: n.w.witness, KeptWitness: n.kept,
 		Now: time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
 		Bootstrap: func(s projections.State) []projections.Command {
 			cmds := []projections.Command{

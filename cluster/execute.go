@@ -31,16 +31,23 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 	if namesWitness(cmd) {
 		return api.Result{}, &api.Error{
 			Class: api.ClassUsage, Code: "witness-add", What: cmd.Verb(),
-			Why: "a witness is named in the log after the cluster's claim is registered there", Fix: "dyad witness add URL",
+			Why: "a witness is told before the log names another one, or none", Fix: "dyad witness add URL, or dyad witness remove",
 		}
+	}
+	if gone, ok := cmd.(projections.RemoveWitness); ok {
+		return a.removeWitness(ctx, who, gone, r)
 	}
 	return a.execute(ctx, who, projections.At(cmd, a.p.Now()), r)
 }
 
-// namesWitness tells whether a command would name a witness without asking it.
+// namesWitness tells whether a command would change the witness without asking
+// it. The removal alone is one that asks.
 func namesWitness(c projections.Command) bool {
 	if all, ok := c.(projections.Apply); ok {
-		return slices.ContainsFunc(all.Commands, namesWitness)
+		return slices.ContainsFunc(all.Commands, func(c projections.Command) bool {
+			_, gone := c.(projections.RemoveWitness)
+			return gone || namesWitness(c)
+		})
 	}
 	_, ok := c.(projections.SetWitness)
 	return ok

@@ -34,6 +34,9 @@ type Parts struct {
 	// Witness may be nil: then a cluster that has one is told that this node can't
 	// ask it.
 	Witness Witness
+	// KeptWitness is the one that this node would ask after a restart; nil: that
+	// of its state.
+	KeptWitness func() eventlog.Witness
 	// Checkpoint keeps the folded state between starts.
 	Checkpoint Checkpoint
 	// Retention keeps old events; nil where the log is never trimmed.

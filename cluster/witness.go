@@ -32,6 +32,8 @@ type Witness interface {
 	Enrol(ctx context.Context, w eventlog.Witness, token string, now quorum.Claim) (quorum.Claim, error)
 	// Check asks what stands. Node, Matches and Why are left to the caller.
 	Check(ctx context.Context, w eventlog.Witness, cluster string) (api.WitnessStatus, error)
+	// Forget: what was last heard of the claim is out of date.
+	Forget()
 }
 
 // claimOf is the claim that a state stands for.
@@ -67,6 +69,7 @@ func (a *Agent) Witness(ctx context.Context, cluster bool) []api.WitnessStatus {
 func (a *Agent) ownWitness(ctx context.Context) api.WitnessStatus {
 	s := a.State()
 	out := api.WitnessStatus{Node: a.p.Config.Node, URL: s.Witness.URL, Fingerprint: s.Witness.Fingerprint}
+	out.Kept = a.keptWitness() == s.Witness
 	switch {
 	case out.URL == "":
 		out.Why = "the cluster has no witness; dyad witness add URL"
@@ -94,69 +97,12 @@ func matches(own quorum.Claim, stands *quorum.Claim, err error) (ok bool, why st
 		return false, "it gave no claim"
 	case stands.Same(own):
 		return true, ""
+	case stands.Epoch > own.Epoch && stands.Mode == quorum.Pair:
+		return false, fmt.Sprintf("%s stands, and this node's log is at epoch %d: the witness counts when both nodes have taken it over", stands, own.Epoch)
 	case stands.Epoch > own.Epoch:
 		return false, fmt.Sprintf("%s stands, and this node's log is at epoch %d: it is behind", stands, own.Epoch)
 	}
 	return false, fmt.Sprintf("%s stands, and this node's log says %s", stands, own)
-}
-
-// AddWitness implements [api.Backend]: it checks, registers the claim, and names
-// the witness in the log. Broken off anywhere, it is repeated with the same
-// result: a witness that no event names is asked by nobody.
-func (a *Agent) AddWitness(ctx context.Context, who api.Caller, r api.WitnessRequest) (api.Result, error) {
-	if a.p.Witness == nil {
-		return api.Result{}, &api.Error{Class: api.ClassFailed, Code: "witness", What: "witness add", Why: "this node can't reach a witness", Fix: "upgrade dyad on this node"}
-	}
-	w, err := a.p.Witness.Parse(r.URL)
-	if err != nil {
-		why, fix := parted(err, "dyad witness add https://HOST:PORT#FINGERPRINT")
-		return api.Result{}, &api.Error{Class: api.ClassUsage, Code: "witness-url", What: "witness add", Why: why, Fix: fix}
-	}
-	cmd := projections.SetWitness(w)
-	req := api.Request{Reason: r.Reason, Key: r.Key, DryRun: r.DryRun, Interface: r.Interface, Client: r.Client, Wait: r.Wait}
-	if r.DryRun {
-		return a.dryRun(cmd)
-	}
-	var enrolled quorum.Claim
-	if _, err := projections.Decide(a.State(), cmd); err == nil {
-		if enrolled, err = a.enrol(ctx, w, r.Token); err != nil {
-			return api.Result{}, err
-		}
-	}
-	// A refusal is recorded there as that of any other command.
-	res, err := a.execute(ctx, who, cmd, req)
-	if err == nil && !enrolled.Same(claimOf(a.State())) {
-		// The set of writers changed between the two steps.
-		_, err = a.enrol(ctx, w, r.Token)
-	}
-	return res, err
-}
-
-// enrol registers this node's claim.
-//
-// Invariant: the log can be written, and both nodes have applied all of it. So no
-// node still holds another witness for the cluster's.
-func (a *Agent) enrol(ctx context.Context, w eventlog.Witness, token string) (quorum.Claim, error) {
-	if ok, why := a.writable(a.Snapshot()); !ok {
-		return quorum.Claim{}, notWritable("witness add", why)
-	}
-	ctx, cancel := context.WithTimeout(ctx, enrolBound)
-	defer cancel()
-	s := a.State()
-	for name, n := range s.Nodes {
-		if name == a.p.Config.Node {
-			continue
-		}
-		if r := a.convergeRemote(ctx, n, s.Head.Seq, nil); !r.Converged {
-			return quorum.Claim{}, &api.Error{
-				Class: api.ClassUnavailable, Code: "not-converged", What: "witness add",
-				Why: fmt.Sprintf("both nodes must agree on the witness, and %s is not up to date: %s", name, r.Error),
-				Fix: "dyad status, then repeat the command",
-			}
-		}
-	}
-	stands, err := a.p.Witness.Enrol(ctx, w, token, claimOf(s))
-	return stands, enrolError(w, stands, claimOf(s), err)
 }
 
 func enrolError(w eventlog.Witness, stands, own quorum.Claim, err error) error {

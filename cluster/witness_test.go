@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,15 @@ import (
 // atWitness is a world's witness, wherever it is said to be.
 type atWitness struct {
 	m     *witness.Memory
-	token string // what it was given last
+	other *witness.Memory // what lies at file:///mnt/dyad
+	token string          // what it was given last
+}
+
+func (a *atWitness) at(w eventlog.Witness) *witness.Memory {
+	if strings.HasPrefix(w.URL, "file:") {
+		return a.other
+	}
+	return a.m
 }
 
 func (*atWitness) Parse(url string) (eventlog.Witness, error) {
@@ -27,13 +36,13 @@ func (*atWitness) Parse(url string) (eventlog.Witness, error) {
 	return eventlog.Witness{URL: bare, Fingerprint: t.Fingerprint}, err
 }
 
-func (a *atWitness) Enrol(ctx context.Context, _ eventlog.Witness, token string, now quorum.Claim) (quorum.Claim, error) {
+func (a *atWitness) Enrol(ctx context.Context, w eventlog.Witness, token string, now quorum.Claim) (quorum.Claim, error) {
 	a.token = token
-	return quorum.Enrol(ctx, a.m.Cluster(now.Cluster), now)
+	return quorum.Enrol(ctx, a.at(w).Cluster(now.Cluster), now)
 }
 
-func (a *atWitness) Check(ctx context.Context, _ eventlog.Witness, cluster string) (api.WitnessStatus, error) {
-	r := a.m.Cluster(cluster).Check(ctx)
+func (a *atWitness) Check(ctx context.Context, w eventlog.Witness, cluster string) (api.WitnessStatus, error) {
+	r := a.at(w).Cluster(cluster).Check(ctx)
 	s := api.WitnessStatus{Kind: r.Kind, Latency: r.Latency}
 	if r.Err == nil {
 		s.Claim = &r.Claim
@@ -41,9 +50,13 @@ func (a *atWitness) Check(ctx context.Context, _ eventlog.Witness, cluster strin
 	return s, r.Err
 }
 
-func (n *node) addWitness(url string) (api.Result, error) {
+func (*atWitness) Forget() {}
+
+func (n *node) addWitness(url string) (api.Result, error) { return n.setWitness(url, false) }
+
+func (n *node) setWitness(url string, replace bool) (api.Result, error) {
 	return n.agent.AddWitness(context.Background(), api.Caller{Actor: eventlog.Actor{Name: "root", Auth: "unix"}},
-		api.WitnessRequest{URL: url, Token: "secret", Reason: "test", Wait: 5 * time.Second, Interface: "cli"})
+		api.WitnessRequest{URL: url, Replace: replace, Token: "secret", Reason: "test", Wait: 5 * time.Second, Interface: "cli"})
 }
 
 func wantClass(t *testing.T, what string, err error, class, code string) {
@@ -102,7 +115,10 @@ func TestAWitnessIsRegisteredBeforeItIsNamed(t *testing.T) {
 		if ws := a.agent.Witness(context.Background(), false)[0]; ws.Matches || !strings.Contains(ws.Why, "behind") {
 			t.Errorf("%+v", ws)
 		}
-		a.must(projections.RemoveWitness{})
+		for _, lost := range []bool{false, true} {
+			_, err = a.do(projections.RemoveWitness{Lost: lost})
+			wantClass(t, "another has gone on alone", err, api.ClassRefused, "witness-claim")
+		}
 		_, err = a.addWitness(url)
 		wantClass(t, "another has gone on alone", err, api.ClassRefused, "witness-claim")
 		w.witness.m.Wipe()
@@ -130,6 +146,86 @@ func TestNoWitnessWhileANodeIsAway(t *testing.T) {
 		}
 		if _, err := w.witness.m.Cluster("c").Get(context.Background()); !errors.Is(err, quorum.ErrUnknown) {
 			t.Errorf("it was registered: %v", err)
+		}
+	})
+}
+
+// claimAt is what stands at a witness.
+func claimAt(t *testing.T, m *witness.Memory) quorum.Claim {
+	t.Helper()
+	c, err := m.Cluster("c").Get(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A change of the witness starts an epoch, and at no moment do the old one and
+// the new one both have a claim that a node of this epoch may swap.
+func TestTheWitnessChangesWithTheEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.nodes["node-a"], w.nodes["node-b"]
+		var behind atomic.Bool
+		b.kept = func() eventlog.Witness {
+			if behind.Load() {
+				return eventlog.Witness{}
+			}
+			return b.agent.State().Witness
+		}
+		a.start()
+		b.start()
+		defer w.end()
+		w.within(30*time.Second, "both are well", func() bool { return a.well() && b.well() })
+		const first, second = "https://w.example:7990", "file:///mnt/dyad"
+		epoch := func() eventlog.Epoch { return a.agent.State().Head.Epoch }
+		began := epoch()
+		if _, err := a.addWitness(first); err != nil || epoch() != began+1 {
+			t.Fatalf("added at epoch %d: %v", epoch(), err)
+		}
+		if c := claimAt(t, w.witness.m); !c.Same(claimOf(a.agent.State())) {
+			t.Errorf("%s stands", c)
+		}
+
+		// The old one is dead, and node-b has not written the new one down.
+		w.witness.m.SetDown(quorum.ErrUnavailable)
+		behind.Store(true)
+		_, err := a.setWitness(second, true)
+		wantClass(t, "one node is behind", err, api.ClassUnavailable, "witness-unsettled")
+		if c := claimAt(t, w.witness.other); c.Epoch != began+2 || epoch() != began+1 || a.agent.State().Witness.URL != second {
+			t.Errorf("%s stands, and the log is at epoch %d with %s", c, epoch(), a.agent.State().Witness.URL)
+		}
+		behind.Store(false)
+		if _, err := b.setWitness(second, true); err != nil || epoch() != began+2 {
+			t.Errorf("the same again: epoch %d, %v", epoch(), err)
+		}
+
+		w.witness.other.SetDown(quorum.ErrUnavailable)
+		_, err = a.do(projections.RemoveWitness{})
+		wantClass(t, "removed while it is down", err, api.ClassUnavailable, "witness-silent")
+		w.witness.other.SetDown(nil)
+		_, err = a.do(projections.Apply{Commands: []projections.Command{projections.RemoveWitness{}}})
+		wantClass(t, "removed in an apply", err, api.ClassUsage, "witness-add")
+		res := a.must(projections.RemoveWitness{})
+		if c := claimAt(t, w.witness.other); len(res.Events) != 2 || epoch() != began+3 || c.Epoch != began+3 || c.Mode != quorum.Pair {
+			t.Errorf("%d events, epoch %d, %s stands", len(res.Events), epoch(), c)
+		}
+
+		// Added again, it is ahead of the log again; lost, it is not asked.
+		if _, err := a.addWitness(second); err != nil || epoch() != began+4 {
+			t.Errorf("epoch %d, %v", epoch(), err)
+		}
+		w.witness.other.SetDown(quorum.ErrUnavailable)
+		if a.must(projections.RemoveWitness{Lost: true}); epoch() != began+5 || a.agent.State().Witness.URL != "" {
+			t.Errorf("epoch %d with %q", epoch(), a.agent.State().Witness.URL)
+		}
+
+		// Nothing of it while a node is away.
+		b.kill()
+		defer b.bury()
+		_, err = a.addWitness(first)
+		if e := api.AsError(err); e == nil || e.Class != api.ClassUnavailable {
+			t.Errorf("%v", err)
 		}
 	})
 }

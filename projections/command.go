@@ -11,9 +11,8 @@ import (
 // Command is something an operator, a file or an adapter wants. The commands
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
-// [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [TrimLog] and
-// [DrainNode], [StartEpoch], [CreateToken], [UseToken], [RevokeToken] and
-// [Apply].
+// [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [RaiseEpoch],
+// [TrimLog], [CreateToken], [UseToken], [RevokeToken] and [Apply].
 type Command interface {
 	// Verb is the command as an operator knows it: "peer set".
 	Verb() string
@@ -109,9 +108,23 @@ type (
 	SetWitness struct {
 		URL         string `json:"url"`
 		Fingerprint string `json:"fingerprint,omitempty"`
+		// Replace puts it in the place of the one that the cluster has.
+		Replace bool `json:"replace,omitempty"`
+		// Epoch is the log's when the claim was registered; 0 is any.
+		Epoch eventlog.Epoch `json:"-"`
 	}
-	// RemoveWitness goes on without a witness.
-	RemoveWitness struct{}
+	// RemoveWitness goes on without a witness. In a pair it raises the epoch.
+	RemoveWitness struct {
+		// Lost: the caller vouches that it never answers again.
+		Lost  bool           `json:"lost,omitempty"`
+		Epoch eventlog.Epoch `json:"-"` // as in SetWitness
+	}
+	// RaiseEpoch starts an epoch of the same pair, once both nodes have taken
+	// Witness over. It is dyad's own: no operator sends it.
+	RaiseEpoch struct {
+		To      eventlog.Epoch   `json:"to"`
+		Witness eventlog.Witness `json:"witness"`
+	}
 	// TrimLog records that the log drops its events up to one that every node
 	// has sealed. It is dyad's own: no operator sends it.
 	TrimLog struct {
@@ -161,6 +174,7 @@ func (RemoveNode) Verb() string    { return "node remove" }
 func (SetWitness) Verb() string    { return "witness set" }
 func (RemoveWitness) Verb() string { return "witness remove" }
 func (StartEpoch) Verb() string    { return "epoch start" }
+func (RaiseEpoch) Verb() string    { return "epoch raise" }
 func (TrimLog) Verb() string       { return "log trim" }
 func (CreateToken) Verb() string   { return "token create" }
 func (UseToken) Verb() string      { return "token use" }

@@ -95,9 +95,11 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 	case SetWitness:
 		return f.setWitness(c)
 	case RemoveWitness:
-		return f.removeWitness()
+		return f.removeWitness(c)
 	case StartEpoch:
 		return f.startEpoch(c)
+	case RaiseEpoch:
+		return f.raiseEpoch(c)
 	case TrimLog:
 		return f.trimLog(c)
 	case CreateToken:

@@ -19,6 +19,8 @@ type WitnessRequest struct {
 	URL string `json:"url"`
 	// Token is what a witness that takes new clusters by token wants.
 	Token string `json:"token,omitempty"`
+	// Replace puts it in the place of the witness that the cluster has.
+	Replace bool `json:"replace,omitempty"`
 	// The rest is as in a Request.
 	Reason    string        `json:"reason,omitempty"`
 	Key       string        `json:"key,omitempty"`
@@ -40,6 +42,8 @@ type WitnessStatus struct {
 	Latency time.Duration `json:"latency_ns,omitempty"`
 	// Claim is what stands there; absent if nobody could say.
 	Claim *quorum.Claim `json:"claim,omitempty"`
+	// Kept: this node would ask this witness after a restart too.
+	Kept bool `json:"kept"`
 	// Matches is true if the claim is that of this node's log; Why says what
 	// differs or what failed, and what to do.
 	Matches bool   `json:"matches"`

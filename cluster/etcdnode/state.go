@@ -41,6 +41,8 @@ type State struct {
 	// Witness is the one that the log named last: a node that starts alone can't
 	// read it there.
 	Witness eventlog.Witness `json:"witness,omitzero"`
+	// WitnessAt is how far the log was read when Witness was last written.
+	WitnessAt eventlog.Head `json:"witness_at,omitzero"`
 	// MemberID is this node's member ID in the store; 0 while unknown.
 	MemberID uint64 `json:"member_id,omitempty"`
 }

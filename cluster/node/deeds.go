@@ -27,6 +27,7 @@ func (p *process) deeds() map[quorum.Deed]deed {
 	return map[quorum.Deed]deed{
 		quorum.Reform: p.reform, quorum.Return: p.comeBack, quorum.Pairup: p.pairUp, quorum.Leave: p.leave, quorum.Shed: p.shed,
 		quorum.AskWitness: p.swap, quorum.TellWitness: p.swap, quorum.AskFence: p.fenceOff,
+		quorum.Raise: p.raise,
 	}
 }
 
@@ -233,11 +234,7 @@ func (p *process) comeBack(ctx context.Context, m quorum.Move) (*quorum.Record, 
 	if err != nil && !errors.Is(err, etcdnode.ErrNoStore) {
 		return nil, err
 	}
-	peer, ok := p.agent.State().Nodes[p.peerName(p.agent.State())]
-	if !ok {
-		return nil, errors.New("the other node has not said where its API is")
-	}
-	c, err := p.remote.client(peer)
+	c, err := p.remote.client(p.peerNode())
 	if err != nil {
 		return nil, err
 	}
@@ -260,6 +257,18 @@ func (p *process) comeBack(ctx context.Context, m quorum.Move) (*quorum.Record, 
 	}
 	p.opts.Log.Info("this node joins again", "event", "store.rejoin", "reason", m.Why, "epoch", r.Epoch, "archive", path)
 	return &next, nil
+}
+
+// peerNode is the other node as the log has it, or as it tells of itself to a
+// node that never got as far as reading the log.
+func (p *process) peerNode() eventlog.Node {
+	snap := p.agent.Snapshot()
+	name := p.peerName(snap.State)
+	n, known := snap.State.Nodes[name]
+	if !known {
+		n = eventlog.Node{Name: name, API: snap.Reports[name].API}
+	}
+	return n
 }
 
 // pairUp gives the learner its vote.
@@ -342,6 +351,13 @@ func (p *process) leave(ctx context.Context, m quorum.Move) (*quorum.Record, err
 			"event", "store.leave", "reason", err)
 	}
 	return &left, nil
+}
+
+// raise finishes a change of the witness.
+func (p *process) raise(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, witnessBound)
+	defer cancel()
+	return nil, p.agent.SettleWitness(ctx, m.Epoch)
 }
 
 // shed takes the vote of a member away that is no writer any more.

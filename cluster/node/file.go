@@ -7,6 +7,7 @@ import (
 
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/quorum"
+	"dyad/projections"
 )
 
 // stateFile is node.state, which the steward and the keeper both write.
@@ -46,10 +47,12 @@ func equalState(a, b etcdnode.State) bool {
 	return errX == nil && errY == nil && slices.Equal(x, y)
 }
 
-// save makes a move's record durable, with what led to it.
-func (f *stateFile) save(m quorum.Move, sight quorum.Sight) error {
+// save makes a move's record durable, with what led to it, and the witness that
+// the log named by then: a voter of the pair must not start without it.
+func (f *stateFile) save(m quorum.Move, sight quorum.Sight, log projections.State) error {
 	return f.update(func(s *etcdnode.State) {
 		s.SetRecord(m.Record)
+		keepWitness(s, log)
 		if m.Record.Step != quorum.Granted {
 			s.Evidence = nil
 			return

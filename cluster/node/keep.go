@@ -36,7 +36,6 @@ func (p *process) keepState(ctx context.Context) {
 			p.keepPulse(s)
 			pulse.Reset(pulseKeep)
 		case s := <-p.news:
-			p.useWitness(s.Witness)
 			if !soon { // not with every event: there may be thousands a second
 				soon = true
 				pulse.Reset(pulseFirst)
@@ -46,7 +45,8 @@ func (p *process) keepState(ctx context.Context) {
 				p.det.SetPeers(gossip)
 			}
 			err := p.file.update(func(n *etcdnode.State) {
-				n.Release, n.Witness = p.opts.Version, s.Witness
+				n.Release = p.opts.Version
+				keepWitness(n, s)
 				if len(gossip) > 0 {
 					n.Gossip = gossip
 				}
@@ -54,9 +54,23 @@ func (p *process) keepState(ctx context.Context) {
 			if err != nil {
 				p.opts.Log.Error("node.state can't be written", "event", "state.write", "reason", err)
 			}
+			p.useWitness(p.file.get().Witness)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// keepWitness takes the log's word of which witness the cluster has.
+//
+// Invariant: a node never goes back to an earlier witness, nor to none. It reads
+// the log again from a checkpoint, or from the start, and comes by states that
+// name one that the other node no longer asks.
+func keepWitness(n *etcdnode.State, s projections.State) {
+	at := n.WitnessAt
+	ahead := s.Head.Epoch > at.Epoch || s.Head.Epoch == at.Epoch && s.Head.Seq > at.Seq
+	if s.Witness != n.Witness && ahead {
+		n.Witness, n.WitnessAt = s.Witness, s.Head
 	}
 }
 
@@ -105,7 +119,9 @@ func (p *process) takeIn(ctx context.Context, what string, r api.JoinRequest) (a
 	if err != nil {
 		return api.JoinResponse{}, notTaken(api.ClassFailed, what, what, r, err.Error(), "dyad status on "+p.cfg.Node+", then again with the same token")
 	}
+	// Right after its first start a node's log is ahead of its record.
+	epoch := max(p.steward.Status().Record.Epoch, p.agent.State().Head.Epoch)
 	return api.JoinResponse{
-		Cluster: p.file.get().Cluster, Epoch: p.steward.Status().Record.Epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
+		Cluster: p.file.get().Cluster, Epoch: epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
 	}, nil
 }

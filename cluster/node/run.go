@@ -179,6 +179,7 @@ func (p *process) build(context.Context) error {
 	p.witnesses = &witnesses{
 		release:     p.opts.Version,
 		certificate: func() (*tls.Certificate, error) { return p.id.Current(), nil },
+		forget:      func() { p.claims.set(quorum.Claim{}, false) },
 	}
 	p.claims.cluster = p.file.get().Cluster
 	p.useWitness(p.file.get().Witness)
@@ -191,8 +192,8 @@ func (p *process) build(context.Context) error {
 			Segments: sealed{segments}, Floor: p.log.Floor, Trim: whole.Trim,
 			Room: etcdnode.NewRoom(p.client),
 		},
-		Witness: p.witnesses,
-		Admit:   p.admit, Readmit: p.readmit, OnState: p.onState, Identity: &keys{p: p},
+		Witness: p.witnesses, KeptWitness: func() eventlog.Witness { return p.file.get().Witness },
+		Admit: p.admit, Readmit: p.readmit, OnState: p.onState, Identity: &keys{p: p},
 		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get().Cluster, p.file.get().Mode == quorum.Solo),
 		Now:       time.Now, NewID: newID, Logger: p.opts.Log,
 	})
@@ -232,7 +233,7 @@ func (p *process) startStore(context.Context) error {
 	p.later(sup.Stop)
 	p.looks = &senses{p: p}
 	p.steward = steward.New(steward.Config{
-		Self: p.cfg.Node, Record: s.Record(), HoldDown: p.holdDown(), Look: p.looks.look, Save: p.file.save, Deeds: p.deeds(),
+		Self: p.cfg.Node, Record: s.Record(), HoldDown: p.holdDown(), Look: p.looks.look, Save: func(m quorum.Move, s quorum.Sight) error { return p.file.save(m, s, p.agent.State()) }, Deeds: p.deeds(),
 		Claim: p.claims.get, OnChange: p.quorumChanged, Now: time.Now, Log: p.opts.Log,
 	})
 	p.agent.Attach(cluster.Attached{Store: sup, Quorum: p.steward})

@@ -19,7 +19,12 @@ type witnesses struct {
 	// nil: a witness server can't be asked, a file and an etcd can.
 	certificate func() (*tls.Certificate, error)
 	release     string
+	// forget makes the steward ask anew what stands.
+	forget func()
 }
+
+// Forget implements cluster.Witness.
+func (w *witnesses) Forget() { w.forget() }
 
 // Parse implements cluster.Witness.
 func (*witnesses) Parse(url string) (eventlog.Witness, error) {

@@ -26,6 +26,10 @@ const (
 	Leave Deed = "leave"
 	// Shed takes the vote of a member away that is no writer any more.
 	Shed Deed = "shed"
+	// Raise starts an epoch of the same pair: the claim at the witness is ahead
+	// of the log, which is how a change of the witness begins. It may be done only
+	// when both nodes would ask this witness, also after a restart.
+	Raise Deed = "raise"
 	// TellWitness swaps From for To to bring the witness up to date. Nothing
 	// waits for it.
 	TellWitness Deed = "tell-witness"

@@ -199,7 +199,11 @@ func (u rules) pair(r Record, s Sight) Move {
 	case s.Log.Writable && s.Leaving:
 		return Move{Record: r, Do: Leave, Epoch: r.Epoch + 1, Mode: Pair, Why: "this node hands the log over and stops"}
 	case s.Log.Writable:
-		return u.tell(Move{Record: r, Do: Wait, Mode: Pair}, s)
+		m := u.tell(Move{Record: r, Do: Wait, Mode: Pair}, s)
+		if c := s.Witness.Claim; m.Do == Wait && s.Witness.Known && s.Log.Epoch == r.Epoch && c.Mode == Pair && c.Epoch > r.Epoch {
+			m.Do, m.Epoch = Raise, c.Epoch
+		}
+		return m
 	}
 	m := Move{Record: r, Do: Wait, Mode: Suspended}
 	if !s.Proven {

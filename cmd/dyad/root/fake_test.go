@@ -293,7 +293,7 @@ func (f *fake) Witness(_ context.Context, cluster bool) []api.WitnessStatus {
 
 func (f *fake) AddWitness(ctx context.Context, who api.Caller, r api.WitnessRequest) (api.Result, error) {
 	url, fp, _ := strings.Cut(r.URL, "#")
-	verb, args, err := api.EncodeCommand(projections.SetWitness{URL: url, Fingerprint: fp})
+	verb, args, err := api.EncodeCommand(projections.SetWitness{URL: url, Fingerprint: fp, Replace: r.Replace})
 	if err != nil {
 		return api.Result{}, err
 	}

@@ -59,11 +59,14 @@ func readToken(file string) (string, error) {
 
 func add(env *cli.Env) *cobra.Command {
 	var tokenFile string
+	var replace bool
 	cmd := &cobra.Command{
 		Use:   "add URL",
 		Short: "Register the cluster at a witness, and ask that one from now on",
 		Long: `add registers which nodes write the log at the witness, and then names it in the
-log. Both nodes must be up to date. The URL is one of
+log. Both nodes must be up to date. It counts when both have taken it over; the
+log starts a new epoch then. With --replace it takes the place of the one that the
+cluster has, which need not answer any more. The URL is one of
 
   https://HOST:PORT#FINGERPRINT    as dyad witness serve prints it
   file:///DIRECTORY/               on NFS version 4, mounted by both nodes
@@ -76,7 +79,7 @@ witness has lost its memory, add registers the cluster again.`,
 		Args: cli.Args(1, 1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := api.WitnessRequest{
-				URL: args[0], Reason: env.Reason, Key: uuid.NewString(), DryRun: env.DryRun, Interface: "cli", Client: "dyad/" + cli.Version,
+				URL: args[0], Replace: replace, Reason: env.Reason, Key: uuid.NewString(), DryRun: env.DryRun, Interface: "cli", Client: "dyad/" + cli.Version,
 			}
 			if tokenFile != "" {
 				var err error
@@ -97,21 +100,29 @@ witness has lost its memory, add registers the cluster again.`,
 		},
 	}
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "`FILE` with the token of a witness that takes new clusters by token")
+	cmd.Flags().BoolVar(&replace, "replace", false, "in the place of the witness that the cluster has")
 	return cmd
 }
 
 func remove(env *cli.Env) *cobra.Command {
-	return &cobra.Command{
+	var lost bool
+	cmd := &cobra.Command{
 		Use:   "remove",
 		Short: "Go on without a witness",
-		Long: `remove takes the witness out of the log. What stands at the witness stays there;
-add brings it up to date.`,
+		Long: `remove takes the witness out of the log. Both nodes must be up to date, and the
+witness must answer: it is told first to give the log to nobody any more, as a node
+that has not heard of the removal would still ask it. The log starts a new epoch.
+
+With --lost it need not answer. You vouch that it never does again: its disk is
+gone. If it may come back, put another one in its place: dyad witness add --replace.`,
 		Example: "  dyad witness remove --reason \"the third site closes\"",
 		Args:    cli.Args(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return env.Change(cmd.Context(), projections.RemoveWitness{}, cli.ChangeOptions{})
+			return env.Change(cmd.Context(), projections.RemoveWitness{Lost: lost}, cli.ChangeOptions{})
 		},
 	}
+	cmd.Flags().BoolVar(&lost, "lost", false, "it does not answer, and never will again")
+	return cmd
 }
 
 func status(env *cli.Env) *cobra.Command {
