@@ -48,6 +48,21 @@ func newDenials(a *Agent) *denials { return &denials{a: a, open: map[denial]*tal
 // Denied implements [api.Backend].
 func (a *Agent) Denied(_ context.Context, who api.Caller, d api.Denial) { a.denials.add(who, d) }
 
+// needGood is what whoever shows a revoked certificate lacks.
+const needGood api.Role = "certificate that is not revoked"
+
+// Revoked records that somebody showed a certificate that was revoked.
+func (a *Agent) Revoked(who api.Caller) {
+	a.denials.add(who, api.Denial{What: "connect", Need: needGood})
+}
+
+func denialReason(d api.Denial) string {
+	if d.Need == needGood {
+		return "the certificate was revoked, or its node was removed"
+	}
+	return "the caller's role does not allow it"
+}
+
 func (x *denials) add(who api.Caller, d api.Denial) {
 	now := x.a.p.Now()
 	x.mu.Lock()
@@ -63,7 +78,7 @@ func (x *denials) add(who api.Caller, d api.Denial) {
 	}
 	if !known {
 		x.open[key] = &tally{who: who, d: d, since: now}
-		x.a.factBy(who, "the caller's role does not allow it", deniedFact(x.a, who, d))
+		x.a.factBy(who, denialReason(d), deniedFact(x.a, who, d))
 		return
 	}
 	if t.n++; t.n == 1 {
@@ -106,7 +121,7 @@ func (x *denials) flush(before time.Time) {
 			continue
 		}
 		f := deniedFact(x.a, t.who, t.d)
-		f.At, f.Reason = t.last, "the caller's role does not allow it"
+		f.At, f.Reason = t.last, denialReason(t.d)
 		d := x.a.rec.draftOf(f)
 		d.Actor, d.Source = t.who.Actor, x.a.source("api", "")
 		if t.n > 1 {

@@ -33,7 +33,9 @@ func (a *Agent) Identity(context.Context) (api.Identity, error) {
 	if a.p.Identity == nil {
 		return api.Identity{}, errNoIdentity
 	}
-	return a.p.Identity.View(), nil
+	v := a.p.Identity.View()
+	v.Revoked = api.Revocations(a.State())
+	return v, nil
 }
 
 // IssueCertificate implements [api.Backend].

@@ -105,7 +105,8 @@ func takeoverNotes(q steward.Status, t api.TakeoverRequest) []string {
 // Rejoin implements [api.Backend].
 func (a *Agent) Rejoin(ctx context.Context, who api.Caller, r api.JoinRequest) (api.JoinResponse, error) {
 	s := a.State()
-	if _, ok := s.Nodes[who.Actor.Name]; !ok {
+	gone := s.Refuses(string(api.RoleNode), who.Actor.Name, "", a.p.Now()) != ""
+	if _, ok := s.Nodes[who.Actor.Name]; gone || !ok && len(s.Nodes) >= projections.MaxNodes {
 		return api.JoinResponse{}, &api.Error{
 			Class: api.ClassRefused, Code: "node-unknown", What: "rejoin " + r.Node.Name, Why: "it is no node of this cluster any more",
 			Fix: "dyad token create here, then dyad join there with an empty data directory",
@@ -140,7 +141,7 @@ func (a *Agent) RemoveNode(ctx context.Context, who api.Caller, r api.RemoveNode
 	ctx, cancel := context.WithTimeout(ctx, takeoverBound)
 	defer cancel()
 	o := a.appender.submit(ctx, projections.Apply{Commands: []projections.Command{
-		projections.RemoveNode{Name: r.Node},
+		projections.RemoveNode{Name: r.Node, Now: a.p.Now()},
 		projections.StartEpoch{Epoch: res.Epoch, Mode: string(quorum.Solo), Writers: []string{a.p.Config.Node}},
 	}}, projections.Meta{Actor: who.Actor, Source: a.source("api", ""), Reason: r.Reason, Correlation: a.p.NewID()})
 	if o.err != nil {

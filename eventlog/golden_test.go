@@ -99,6 +99,9 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypeCertificateIssued: eventlog.CertificatePayload{
 			Name: "alice", Kind: "user", Role: "operator", Fingerprint: strings.Repeat("0c", 32), Expires: recorded.Add(24 * time.Hour),
 		},
+		eventlog.TypeCertificateRevoked: eventlog.RevokedPayload{
+			Name: "alice", Kind: "user", Fingerprint: strings.Repeat("0c", 32), At: recorded, Before: recorded.Add(time.Minute), Until: recorded.Add(24 * time.Hour),
+		},
 		eventlog.TypeGossipKeyRotated: eventlog.KeyRef{Fingerprint: strings.Repeat("0d", 32)},
 	}
 }

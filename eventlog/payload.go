@@ -13,6 +13,8 @@ type Removed struct {
 	Name    string     `json:"name,omitempty"`
 	Switch  string     `json:"switch,omitempty"`
 	Address netip.Addr `json:"address,omitzero"`
+	// Before is for a node: its certificates issued until then are worth nothing.
+	Before time.Time `json:"before,omitzero"`
 }
 
 // EpochPayload is the payload of epoch.started: the set of writers changed.
@@ -240,6 +242,18 @@ type CertificatePayload struct {
 	// Fingerprint is the SHA-256 of the certificate, in hex.
 	Fingerprint string    `json:"fingerprint"`
 	Expires     time.Time `json:"expires"`
+}
+
+// RevokedPayload is the payload of certificate.revoked: one certificate of a user,
+// by its fingerprint, or all of one name that were issued until Before.
+type RevokedPayload struct {
+	Name        string    `json:"name,omitempty"`
+	Kind        string    `json:"kind"` // user
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	At          time.Time `json:"at"`
+	Before      time.Time `json:"before,omitzero"`
+	// Until is when the last of them has ended by itself.
+	Until time.Time `json:"until"`
 }
 
 // KeyRef is the payload of gossip.key-rotated: the new key's fingerprint.

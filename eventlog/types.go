@@ -37,6 +37,8 @@ const (
 	TypeTokenCreated   Type = "token.created"
 	TypeTokenUsed      Type = "token.used"
 	TypeTokenRevoked   Type = "token.revoked"
+
+	TypeCertificateRevoked Type = "certificate.revoked"
 )
 
 // Facts: what one node saw and did.
@@ -72,7 +74,7 @@ var intents = []Type{
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
 	TypeWitnessSet, TypeWitnessRemoved, TypeLogTrimmed,
-	TypeTokenCreated, TypeTokenUsed, TypeTokenRevoked,
+	TypeTokenCreated, TypeTokenUsed, TypeTokenRevoked, TypeCertificateRevoked,
 }
 
 var facts = []Type{

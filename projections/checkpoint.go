@@ -26,6 +26,7 @@ type stored struct {
 	Services []eventlog.Service `json:"services,omitempty"`
 	Witness  eventlog.Witness   `json:"witness,omitzero"`
 	Tokens   []Token            `json:"tokens,omitempty"`
+	Revoked  []Revocation       `json:"revoked,omitempty"`
 	Skipped  int                `json:"skipped,omitempty"`
 }
 
@@ -39,7 +40,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Floor: s.Floor, Writers: s.Writers,
 		Nodes: sorted(s.Nodes), Drained: slices.Sorted(maps.Keys(s.Drained)),
 		Switches: sorted(s.Switches), Peers: peers, Pools: sorted(s.Pools),
-		Services: sorted(s.Services), Tokens: sorted(s.Tokens), Witness: s.Witness, Skipped: s.Skipped,
+		Services: sorted(s.Services), Tokens: sorted(s.Tokens), Revoked: sorted(s.Revoked), Witness: s.Witness, Skipped: s.Skipped,
 	})
 }
 
@@ -58,6 +59,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 		Pools:    byName(v.Pools, func(n eventlog.Pool) string { return n.Name }),
 		Services: byName(v.Services, func(n eventlog.Service) string { return n.Name }),
 		Tokens:   byName(v.Tokens, func(t Token) string { return t.ID }),
+		Revoked:  byName(v.Revoked, Revocation.key),
 		Taken:    map[netip.Addr]string{},
 	}
 	for _, n := range v.Drained {

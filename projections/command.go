@@ -12,7 +12,8 @@ import (
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
 // [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [RaiseEpoch],
-// [TrimLog], [CreateToken], [UseToken], [RevokeToken] and [Apply].
+// [TrimLog], [CreateToken], [UseToken], [RevokeToken],
+// [RevokeCertificate] and [Apply].
 type Command interface {
 	// Verb is the command as an operator knows it: "peer set".
 	Verb() string
@@ -87,9 +88,11 @@ type (
 	JoinNode struct {
 		Node eventlog.Node `json:"node"`
 	}
-	// RemoveNode removes a node.
+	// RemoveNode removes a node. Its certificates issued until Now are worth
+	// nothing from then on.
 	RemoveNode struct {
-		Name string `json:"name"`
+		Name string    `json:"name"`
+		Now  time.Time `json:"-"`
 	}
 	// DrainNode makes a node step down (On) or come back.
 	DrainNode struct {
@@ -154,6 +157,13 @@ type (
 	RevokeToken struct {
 		ID string `json:"id"`
 	}
+	// RevokeCertificate makes certificates of users worthless: one by its
+	// fingerprint, or all of a name that were issued until now.
+	RevokeCertificate struct {
+		Name        string    `json:"name,omitempty"`
+		Fingerprint string    `json:"fingerprint,omitempty"`
+		Now         time.Time `json:"-"`
+	}
 	// Apply does several commands as one: all or none.
 	Apply struct {
 		Commands []Command `json:"commands"`
@@ -181,11 +191,20 @@ func (UseToken) Verb() string      { return "token use" }
 func (RevokeToken) Verb() string   { return "token revoke" }
 func (Apply) Verb() string         { return "apply" }
 
+// Verb is a line of its own: it is longer than the others.
+func (RevokeCertificate) Verb() string { return "cert revoke" }
+
 // At gives the commands in c that depend on the time the time now. Whoever takes
 // commands from outside calls it, so that no caller chooses the time.
 func At(c Command, now time.Time) Command {
 	switch v := c.(type) {
 	case CreateToken:
+		v.Now = now.UTC()
+		return v
+	case RevokeCertificate:
+		v.Now = now.UTC()
+		return v
+	case RemoveNode:
 		v.Now = now.UTC()
 		return v
 	case Apply:

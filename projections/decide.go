@@ -108,6 +108,8 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.useToken(c)
 	case RevokeToken:
 		return f.revokeToken(c)
+	case RevokeCertificate:
+		return f.revokeCertificate(c)
 	}
 	return nil, refuse("unknown-command", fmt.Sprintf("%T", c), "upgrade dyad on this node", "this release does not know the command")
 }

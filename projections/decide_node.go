@@ -95,7 +95,11 @@ func (f *folder) removeNode(c RemoveNode) ([]eventlog.Draft, error) {
 	if len(f.s.Nodes) == 1 {
 		return nil, refuse("last-node", "node "+c.Name, "stop dyad there instead", "it is the only node")
 	}
-	return change(eventlog.TypeNodeRemoved, "node/"+c.Name, eventlog.Removed{Name: c.Name}, old, true)
+	gone := eventlog.Removed{Name: c.Name}
+	if !c.Now.IsZero() {
+		gone.Before = c.Now.Add(revokeAhead)
+	}
+	return change(eventlog.TypeNodeRemoved, "node/"+c.Name, gone, old, true)
 }
 
 func (f *folder) unknownNode(name string) error {

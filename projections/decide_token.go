@@ -113,5 +113,6 @@ func (f *folder) tokenUsed(p eventlog.TokenUse) {
 	if t, ok := f.s.Tokens[p.ID]; ok {
 		t.Node, t.Key = p.Node, p.Key
 		own(&f.s.Tokens, &f.tokens)[p.ID] = t
+		f.readmitted(p.Node)
 	}
 }

@@ -27,7 +27,7 @@ func Fold(s State, events ...eventlog.Envelope) State {
 type folder struct {
 	s State
 
-	nodes, drained, switches, peers, pools, services, taken, tokens bool
+	nodes, drained, switches, peers, pools, services, taken, tokens, revoked bool
 
 	// preferred counts active-standby services for each node; nil until asked.
 	preferred map[string]int
@@ -102,6 +102,8 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, f.tokenUsed)
 	case eventlog.TypeTokenRevoked:
 		return with(d, func(p eventlog.TokenRef) { delete(own(&f.s.Tokens, &f.tokens), p.ID) })
+	case eventlog.TypeCertificateRevoked:
+		return with(d, f.certificateRevoked)
 	}
 	return nil
 }
@@ -122,12 +124,16 @@ func (f *folder) epochStarted(p eventlog.EpochPayload) {
 	}
 }
 
-func (f *folder) nodeJoined(n eventlog.Node) { own(&f.s.Nodes, &f.nodes)[n.Name] = n }
+func (f *folder) nodeJoined(n eventlog.Node) {
+	own(&f.s.Nodes, &f.nodes)[n.Name] = n
+	f.readmitted(n.Name)
+}
 
 // nodeRemoved forgets the node, its ports and whether it was drained.
 func (f *folder) nodeRemoved(p eventlog.Removed) {
 	delete(own(&f.s.Nodes, &f.nodes), p.Name)
 	delete(own(&f.s.Drained, &f.drained), p.Name)
+	f.nodeRevoked(p)
 	for name, sw := range f.s.Switches {
 		kept := slices.DeleteFunc(slices.Clone(sw.Ports), func(q eventlog.Port) bool { return q.Node == p.Name })
 		if len(kept) != len(sw.Ports) {

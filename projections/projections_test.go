@@ -276,8 +276,8 @@ func TestNodeRules(t *testing.T) {
 	w.refused("node-unknown", DrainNode{"nope", true})
 	w.do(DrainNode{"node-a", true})
 	w.refused("other-node-drained", DrainNode{"node-b", true})
-	w.do(DrainNode{"node-a", false}, RemoveNode{"node-b"})
-	w.refused("last-node", RemoveNode{"node-a"})
+	w.do(DrainNode{"node-a", false}, RemoveNode{Name: "node-b"})
+	w.refused("last-node", RemoveNode{Name: "node-a"})
 	if ports := w.s.Switches["vSwitch1"].Ports; len(ports) != 1 || ports[0].Node != "node-a" {
 		t.Errorf("ports of the removed node stay: %v", ports)
 	}

@@ -48,6 +48,7 @@ func CommandOf(d eventlog.Draft) (Command, error) {
 		return back(d, func(r eventlog.Removed) Command { return RemoveService{Name: r.Name} })
 	case eventlog.TypeEpochStarted, eventlog.TypeLogTrimmed,
 		eventlog.TypeWitnessSet, eventlog.TypeWitnessRemoved, // a claim stands behind it: dyad witness add
+		eventlog.TypeCertificateRevoked,                                              // it goes by the time of then
 		eventlog.TypeTokenCreated, eventlog.TypeTokenUsed, eventlog.TypeTokenRevoked: // its time is over
 		return nil, fmt.Errorf("%s belongs to the history it stood in", d.Type)
 	}

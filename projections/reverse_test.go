@@ -69,7 +69,7 @@ func TestIntentsComeBack(t *testing.T) {
 		RemovePool{"p"},
 		RemovePeer{Switch: "vSwitch9", Address: addr("198.51.100.9")},
 		RemoveSwitch{"vSwitch9"},
-		RemoveNode{"node-b"},
+		RemoveNode{Name: "node-b"},
 		JoinNode{eventlog.Node{Name: "node-b", Address: addr("192.0.2.77")}},
 	} {
 		drafts, err := Decide(w.s, c)

@@ -48,6 +48,9 @@ type State struct {
 	// Tokens are the join tokens by ID. One that is over stays until the next
 	// is made; see [Token.Expired].
 	Tokens map[string]Token
+	// Revoked are certificates that are worth nothing before they end; see
+	// [State.Refuses].
+	Revoked map[string]Revocation
 	// Taken maps every allocated address to the service that has it.
 	Taken map[netip.Addr]string
 	// Skipped counts intents whose payload could not be read.

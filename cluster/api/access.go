@@ -94,6 +94,7 @@ var verbRoles = map[string]Role{
 	"witness remove": RoleAdmin,
 	"token create":   RoleAdmin,
 	"token revoke":   RoleAdmin,
+	"cert revoke":    RoleAdmin,
 	verbApply:        RoleOperator,
 }
 

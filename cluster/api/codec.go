@@ -38,6 +38,7 @@ var decoders = map[string]func(verb string, args []byte) (projections.Command, e
 	projections.RemoveWitness{}.Verb():      decodeInto[projections.RemoveWitness],
 	projections.CreateToken{}.Verb():        decodeInto[projections.CreateToken],
 	projections.RevokeToken{}.Verb():        decodeInto[projections.RevokeToken],
+	projections.RevokeCertificate{}.Verb():  decodeInto[projections.RevokeCertificate],
 	projections.DrainNode{On: true}.Verb():  decodeDrain,
 	projections.DrainNode{On: false}.Verb(): decodeDrain,
 }

@@ -210,7 +210,7 @@ func TestEncodeRefusesWhatCanNotBeSent(t *testing.T) {
 
 func TestEveryVerbIsListed(t *testing.T) {
 	v := Verbs()
-	if len(v) != 18 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
+	if len(v) != 19 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
 		t.Fatalf("%q", v)
 	}
 }

@@ -97,6 +97,9 @@ type Identity struct {
 	Certificates  []Certificate `json:"certificates" nullable:"false"`
 	// GossipKeys are the fingerprints of the gossip keys; the first encrypts.
 	GossipKeys []string `json:"gossip_keys" nullable:"false"`
+	// Revoked are certificates that are refused before they end: of users, and of
+	// nodes that were removed.
+	Revoked []projections.Revocation `json:"revoked" nullable:"false"`
 }
 
 // CertificateRequest asks for a user's certificate.
@@ -167,6 +170,12 @@ func TokenViews(s projections.State, now time.Time) []TokenView {
 		out = append(out, v)
 	}
 	return out
+}
+
+// Revocations lists what is revoked, sorted.
+func Revocations(s projections.State) []projections.Revocation {
+	out := []projections.Revocation{}
+	return append(out, byName(s.Revoked)...)
 }
 
 func routeIdentity(a huma.API, b Backend) {

@@ -23,8 +23,7 @@ const (
 	CALifetime = 10 * 365 * 24 * time.Hour
 	// NodeLifetime is that of a node's certificate, which renews itself.
 	NodeLifetime = 90 * 24 * time.Hour
-	// MinUserLifetime and MaxUserLifetime bound a user's certificate: it can't be
-	// taken back, it can only end.
+	// MinUserLifetime and MaxUserLifetime bound a user's certificate.
 	MinUserLifetime = time.Hour
 	MaxUserLifetime = 366 * 24 * time.Hour
 	// Skew is by how much a certificate is dated back, for clocks that are behind.

@@ -24,6 +24,9 @@ type Options struct {
 	Now func() time.Time
 	// Log hears about renewals; nil: nobody.
 	Log *slog.Logger
+	// After, if given, is when the next certificate of a name may be issued at the
+	// earliest: one of before would count as revoked.
+	After func(kind Kind, name string) time.Time
 	// Issued, if given, is called with every certificate that a renewal made.
 	Issued func(c *x509.Certificate, why string)
 }
@@ -189,6 +192,18 @@ func broken(path string, err error) error {
 
 func (s *Store) now() time.Time { return s.o.now() }
 
+// issues is the time that a new certificate is dated from.
+func (s *Store) issues(kind Kind, name string) time.Time {
+	now := s.now()
+	if s.o.After == nil {
+		return now
+	}
+	if after := s.o.After(kind, name); after.After(now) && after.Sub(now) < Skew {
+		return after.Add(time.Second).Truncate(time.Second) // a certificate has whole seconds
+	}
+	return now
+}
+
 // Dir is where the identity lies.
 func (s *Store) Dir() Dir { return s.o.Dir }
 
@@ -209,7 +224,7 @@ func (s *Store) Renew(why string) error {
 	if err != nil {
 		return err
 	}
-	leaf, err := s.ca.SignNode(key.Public(), s.o.Node, s.o.Address, s.now())
+	leaf, err := s.ca.SignNode(key.Public(), s.o.Node, s.o.Address, s.issues(Node, s.o.Node))
 	if err != nil {
 		return err
 	}
@@ -247,7 +262,7 @@ func (s *Store) keep(own *tls.Certificate) error {
 
 // Grant makes what a node that joins gets.
 func (s *Store) Grant(pub crypto.PublicKey, node string, address netip.Addr) (Grant, *x509.Certificate, error) {
-	leaf, err := s.ca.SignNode(pub, node, address, s.now())
+	leaf, err := s.ca.SignNode(pub, node, address, s.issues(Node, node))
 	if err != nil {
 		return Grant{}, nil, err
 	}

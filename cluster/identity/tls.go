@@ -11,6 +11,9 @@ import (
 // Peer is who is at the other end of a verified connection.
 type Peer struct {
 	Identity
+	// Certificate is the fingerprint of what was shown, Issued when it was made.
+	Certificate string
+	Issued      time.Time
 	// Token is the fingerprint of the join token, if that is what was shown;
 	// then there is no Identity.
 	Token string
@@ -30,7 +33,7 @@ func (s *Store) PeerOf(cs tls.ConnectionState) (Peer, error) {
 		return Peer{}, fmt.Errorf("the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	id, err := Of(leaf)
-	return Peer{Identity: id}, err
+	return Peer{Identity: id, Certificate: Fingerprint(leaf.Raw), Issued: leaf.NotBefore.Add(Skew)}, err
 }
 
 // base is what every connection has in common. A session is never resumed:

@@ -12,7 +12,7 @@ import (
 // IssueUser signs a user's certificate, and gives it with the authority's behind
 // it, in PEM.
 func (s *Store) IssueUser(pub crypto.PublicKey, name, role string, ttl time.Duration) ([]byte, *x509.Certificate, error) {
-	leaf, err := s.ca.SignUser(pub, name, role, ttl, s.now())
+	leaf, err := s.ca.SignUser(pub, name, role, ttl, s.issues(User, name))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -32,6 +32,12 @@ func identityOptions(c config.Config) identity.Options {
 func (p *process) openIdentity() error {
 	o := identityOptions(p.cfg)
 	o.Log, o.Now = p.opts.Log, time.Now
+	o.After = func(kind identity.Kind, name string) time.Time {
+		if p.agent == nil {
+			return time.Time{}
+		}
+		return p.agent.State().IssuedAfter(string(kind), name)
+	}
 	o.Issued = func(c *x509.Certificate, why string) {
 		if p.agent != nil && why != renewAsked {
 			p.agent.CertificateIssued(shown(c, true), why)
@@ -75,6 +81,12 @@ func (p *process) who(cs tls.ConnectionState) (api.Caller, error) {
 	case peer.Kind == identity.User:
 		if c.Role, err = api.ParseRole(peer.Role); err != nil {
 			return api.Caller{}, err
+		}
+	}
+	if peer.Token == "" {
+		if why := p.agent.State().Refuses(string(peer.Kind), peer.Name, peer.Certificate, peer.Issued); why != "" {
+			p.agent.Revoked(c)
+			return api.Caller{}, errors.New(why)
 		}
 	}
 	return c, nil

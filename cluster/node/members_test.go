@@ -1,14 +1,19 @@
 package node
 
 import (
+	"crypto/tls"
+	"io"
 	"net"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"dyad/cluster/api"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/cluster/witness"
 	"dyad/cluster/witness/server"
@@ -32,6 +37,7 @@ func TestMembersChange(t *testing.T) {
 	b := run(t, cb)
 	within(t, 60*time.Second, "they are a pair", func() bool { return a.mode(t) == "PAIR" && b.mode(t) == "PAIR" })
 	t.Run("witness", func(t *testing.T) { witnessChanges(t, a, b) })
+	t.Run("certificates", func(t *testing.T) { certificatesAreRevoked(t, a, b) })
 }
 
 // startWitness runs a witness server until the test ends.
@@ -163,5 +169,73 @@ func witnessChanges(t *testing.T, a, b *live) {
 			}
 		}
 		return err == nil && n == 5
+	})
+}
+
+// certificatesAreRevoked takes certificates of users back: one, and all of a name.
+func certificatesAreRevoked(t *testing.T, a, b *live) {
+	fingerprint := func(conf *tls.Config) string { return identity.Fingerprint(conf.Certificates[0].Certificate[0]) }
+	_, alice := a.user(t, "alice", api.RoleAdmin)
+	_, bob := a.user(t, "bob", api.RoleViewer)
+	_, bob2 := b.user(t, "bob", api.RoleViewer)
+	// The connection stays open over the revocation.
+	at := map[*live]*http.Client{}
+	for _, l := range []*live{a, b} {
+		at[l] = &http.Client{Transport: &http.Transport{TLSClientConfig: trusting(alice), MaxIdleConnsPerHost: 1}, Timeout: 5 * time.Second}
+	}
+	status := func(l *live, conf *tls.Config) int {
+		code, err := answers("https://"+apiAddress(l.c)+api.PathNodes, trusting(conf))
+		if err != nil {
+			return 0
+		}
+		return code
+	}
+	kept := func(l *live) int {
+		r, err := at[l].Get("https://" + apiAddress(l.c) + api.PathNodes)
+		if err != nil {
+			return 0
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = r.Body.Close()
+		return r.StatusCode
+	}
+	for _, l := range []*live{a, b} {
+		if kept(l) != 200 || status(l, bob) != 200 || status(l, bob2) != 200 {
+			t.Fatalf("%s does not let them in", l.c.Node)
+		}
+	}
+	for _, c := range []projections.Command{projections.RevokeCertificate{Name: "alice"}, projections.RevokeCertificate{Fingerprint: fingerprint(bob)}} {
+		if _, err := b.client.Do(t.Context(), c, api.Request{Wait: 10 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range []*live{a, b} {
+		if got := []int{kept(l), status(l, alice), status(l, bob), status(l, bob2)}; !slices.Equal(got, []int{403, 403, 403, 200}) {
+			t.Errorf("%s answers %v", l.c.Node, got)
+		}
+		id, err := l.client.Identity(t.Context())
+		if err != nil || len(id.Revoked) != 2 {
+			t.Errorf("%s lists %+v, %v", l.c.Node, id.Revoked, err)
+		}
+	}
+	// Nothing is in the way of a new one.
+	_, again := a.user(t, "alice", api.RoleViewer)
+	if status(a, again) != 200 || status(b, again) != 200 {
+		t.Error("a certificate that was issued afterwards is refused")
+	}
+	deniedBy(t, a, "alice", "bob")
+}
+
+// deniedBy waits until the log says that these were turned away.
+func deniedBy(t *testing.T, l *live, names ...string) {
+	t.Helper()
+	within(t, 20*time.Second, "the attempts are in the log", func() bool {
+		for _, name := range names {
+			events, err := l.client.Events(t.Context(), audit.Query{Types: []string{string(eventlog.TypeAccessDenied)}, Actors: []string{name}, Limit: 100})
+			if err != nil || len(events) == 0 || !strings.Contains(events[0].Reason, "revoked") {
+				return false
+			}
+		}
+		return true
 	})
 }

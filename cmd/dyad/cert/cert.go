@@ -3,8 +3,11 @@ package cert
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +15,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/identity"
 	"dyad/cmd/dyad/cli"
+	"dyad/projections"
 )
 
 // defaultTTL is how long a user's certificate is good for unless told otherwise.
@@ -26,14 +30,16 @@ func Commands(env *cli.Env) []*cobra.Command {
 authority, which dyad init makes. A node's certificate renews itself; a user's
 carries the role viewer, operator or admin, and ends.`,
 		Example: "  dyad cert list",
-	}, list(env), issue(env), rotate(env))}
+	}, list(env), issue(env), revoke(env), rotate(env))}
 }
 
 func list(env *cli.Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "The certificates of this node",
 		Long: `list shows the authority's certificate and the node's: whose it is, its role, until
-when it is good, when the agent renews it, and its fingerprint (SHA-256).`,
+when it is good, when the agent renews it, and its fingerprint (SHA-256). Behind
+them stand the certificates that are refused on both nodes before they end: those
+revoked, and those of nodes that were removed.`,
 		Example: "  dyad cert list\n  dyad cert list -o json",
 		Args:    cli.Args(0, 0), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,29 +51,56 @@ when it is good, when the agent renews it, and its fingerprint (SHA-256).`,
 				if env.Output == cli.JSON || env.Output == cli.YAML {
 					return env.Document(id)
 				}
-				return table(env).Print(env, id.Certificates)
+				return table(env).Print(env, shown(id))
 			})
 		},
 	}
 }
 
-func table(env *cli.Env) cli.List[api.Certificate] {
+// row is a certificate, or what is revoked.
+type row struct {
+	api.Certificate
+	revoked string
+}
+
+func shown(id api.Identity) []row {
+	rows := make([]row, 0, len(id.Certificates)+len(id.Revoked))
+	for _, c := range id.Certificates {
+		rows = append(rows, row{Certificate: c})
+	}
+	for _, r := range id.Revoked {
+		c := row{Certificate: api.Certificate{Subject: r.Name, Kind: r.Kind, Fingerprint: r.Fingerprint, Expires: r.Until}, revoked: "revoked"}
+		switch {
+		case r.Kind == string(identity.Node) && r.Readmitted:
+			c.revoked = "the node was replaced"
+		case r.Kind == string(identity.Node):
+			c.revoked = "the node was removed"
+		case r.Fingerprint == "":
+			c.revoked = "revoked, all issued before"
+		}
+		rows = append(rows, c)
+	}
+	return rows
+}
+
+func table(env *cli.Env) cli.List[row] {
 	at := func(t time.Time) string {
 		if t.IsZero() {
 			return ""
 		}
 		return env.Time(t)
 	}
-	return cli.List[api.Certificate]{
-		Name:  func(c api.Certificate) string { return "certificate/" + c.Subject },
+	return cli.List[row]{
+		Name:  func(c row) string { return "certificate/" + c.Subject },
 		Empty: "no certificates; dyad init makes the first",
-		Columns: []cli.Column[api.Certificate]{
-			{Head: "SUBJECT", Value: func(c api.Certificate) string { return c.Subject }},
-			{Head: "KIND", Value: func(c api.Certificate) string { return c.Kind }},
-			{Head: "ROLE", Value: func(c api.Certificate) string { return c.Role }},
-			{Head: "EXPIRES", Value: func(c api.Certificate) string { return at(c.Expires) }},
-			{Head: "RENEWS", Value: func(c api.Certificate) string { return at(c.Renews) }},
-			{Head: "FINGERPRINT", Value: func(c api.Certificate) string { return c.Fingerprint }},
+		Columns: []cli.Column[row]{
+			{Head: "SUBJECT", Value: func(c row) string { return c.Subject }},
+			{Head: "KIND", Value: func(c row) string { return c.Kind }},
+			{Head: "ROLE", Value: func(c row) string { return c.Role }},
+			{Head: "EXPIRES", Value: func(c row) string { return at(c.Expires) }},
+			{Head: "RENEWS", Value: func(c row) string { return at(c.Renews) }},
+			{Head: "FINGERPRINT", Value: func(c row) string { return c.Fingerprint }},
+			{Head: "REVOKED", Value: func(c row) string { return c.revoked }},
 		},
 	}
 }
@@ -79,8 +112,8 @@ func issue(env *cli.Env) *cobra.Command {
 		Use: "issue NAME", Short: "Make a certificate for a user",
 		Long: `issue makes a key here and has the agent sign a certificate for it. The files
 client.key, client.crt and ca.crt go into the directory --out; the user keeps them
-in ~/.config/dyad, where dyad --agent finds them. A certificate can't be taken
-back: give it the role and the time that are needed, and no more.`,
+in ~/.config/dyad, where dyad --agent finds them. Give it the role and the time that
+are needed, and no more; dyad cert revoke takes it back.`,
 		Example: "  dyad cert issue alice --role operator --out ./alice\n  dyad cert issue grafana --role viewer --ttl 8760h --out ./grafana",
 		Args:    cli.Args(1, 1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -139,6 +172,24 @@ func issued(ctx context.Context, env *cli.Env, r api.CertificateRequest, out str
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
+}
+
+func revoke(env *cli.Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke NAME|FINGERPRINT", Short: "Take certificates of a user back",
+		Long: `revoke makes all certificates of a user that were issued until now worthless, or the
+one with a fingerprint: on both nodes, at once. One that is issued to the same name
+later is good. A node's certificates go with the node: dyad node remove.`,
+		Example: "  dyad cert revoke alice --reason \"she left\"\n  dyad cert revoke 9f2c0f6d6a5c0b8e4f0f3d1b7a9e8c6d5b4a39281706f5e4d3c2b1a09f8e7d6c",
+		Args:    cli.Args(1, 1), ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := projections.RevokeCertificate{Name: args[0]}
+			if raw, err := hex.DecodeString(args[0]); err == nil && len(raw) == sha256.Size {
+				c = projections.RevokeCertificate{Fingerprint: strings.ToLower(args[0])}
+			}
+			return env.Change(cmd.Context(), c, cli.ChangeOptions{})
+		},
+	}
 }
 
 func rotate(env *cli.Env) *cobra.Command {

@@ -19,7 +19,7 @@ import (
 func (f *fake) Identity(context.Context) (api.Identity, error) {
 	own := f.id.Current().Leaf
 	return api.Identity{
-		Node: "node-a", Cluster: "c1", CAFingerprint: f.id.CA().Fingerprint(), GossipKeys: []string{},
+		Node: "node-a", Cluster: "c1", CAFingerprint: f.id.CA().Fingerprint(), GossipKeys: []string{}, Revoked: api.Revocations(f.State()),
 		Certificates: []api.Certificate{{Subject: "node-a", Kind: "node", Expires: own.NotAfter, Renews: identity.RenewAt(own), Fingerprint: identity.Fingerprint(own.Raw)}},
 	}, nil
 }

@@ -31,6 +31,13 @@ func certificateIssued(p eventlog.CertificatePayload, _ *eventlog.CertificatePay
 	return s + ", valid until " + p.Expires.UTC().Format(time.RFC3339)
 }
 
+func certificateRevoked(p eventlog.RevokedPayload, _ *eventlog.RevokedPayload) string {
+	if p.Fingerprint != "" {
+		return fmt.Sprintf("certificate %.12s revoked", p.Fingerprint)
+	}
+	return "certificates of " + p.Name + " revoked"
+}
+
 func gossipRotated(p eventlog.KeyRef, _ *eventlog.KeyRef) string {
 	return fmt.Sprintf("gossip key is now %.12s", p.Fingerprint)
 }

@@ -99,12 +99,13 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 
-	eventlog.TypeTokenCreated:      of(tokenCreated),
-	eventlog.TypeTokenUsed:         of(tokenUsed),
-	eventlog.TypeTokenRevoked:      of(tokenRevoked),
-	eventlog.TypeAccessDenied:      of(accessDenied),
-	eventlog.TypeCertificateIssued: of(certificateIssued),
-	eventlog.TypeGossipKeyRotated:  of(gossipRotated),
+	eventlog.TypeTokenCreated:       of(tokenCreated),
+	eventlog.TypeTokenUsed:          of(tokenUsed),
+	eventlog.TypeTokenRevoked:       of(tokenRevoked),
+	eventlog.TypeAccessDenied:       of(accessDenied),
+	eventlog.TypeCertificateIssued:  of(certificateIssued),
+	eventlog.TypeCertificateRevoked: of(certificateRevoked),
+	eventlog.TypeGossipKeyRotated:   of(gossipRotated),
 }
 
 func removed(noun string) func(eventlog.Draft) string {
