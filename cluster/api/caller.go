@@ -36,6 +36,7 @@ const (
 type (
 	callerKey   struct{}
 	stoppingKey struct{}
+	stillKey    struct{}
 )
 
 // WithCaller says who asks. Fronts other than [ServeUnix] and [ServeTCP] use it.
@@ -47,6 +48,15 @@ func WithCaller(ctx context.Context, c Caller) context.Context {
 func callerOf(ctx context.Context) Caller {
 	c, _ := ctx.Value(callerKey{}).(Caller)
 	return c
+}
+
+// stillMay asks again whether the caller of a request that goes on for long may
+// ask: its certificate may end, or be revoked.
+func stillMay(ctx context.Context) error {
+	if ask, ok := ctx.Value(stillKey{}).(func() error); ok {
+		return ask()
+	}
+	return nil
 }
 
 // stoppingOf is a context that ends when the server begins to stop.

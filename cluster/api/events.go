@@ -90,6 +90,10 @@ func stream(ctx context.Context, w http.ResponseWriter, b Backend, q audit.Query
 			}
 			return
 		}
+		if err := stillMay(ctx); err != nil {
+			line(failure{AsError(err)})
+			return
+		}
 		if !line(eventlog.Public(e)) {
 			return
 		}

@@ -94,7 +94,8 @@ func (f front) gate(slots chan struct{}, h http.Handler, log *slog.Logger) http.
 			AsError(err).write(w)
 			return
 		}
-		h.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), who)))
+		ctx := context.WithValue(WithCaller(r.Context(), who), stillKey{}, func() error { _, err := f.identify(r); return err })
+		h.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

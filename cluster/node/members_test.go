@@ -204,6 +204,11 @@ func certificatesAreRevoked(t *testing.T, a, b *live) {
 			t.Fatalf("%s does not let them in", l.c.Node)
 		}
 	}
+	follower, err := at[a].Get("https://" + apiAddress(a.c) + api.PathEventsFollow + "?type=" + string(eventlog.TypeCertificateRevoked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer follower.Body.Close()
 	for _, c := range []projections.Command{projections.RevokeCertificate{Name: "alice"}, projections.RevokeCertificate{Fingerprint: fingerprint(bob)}} {
 		if _, err := b.client.Do(t.Context(), c, api.Request{Wait: 10 * time.Second}); err != nil {
 			t.Fatal(err)
@@ -217,6 +222,11 @@ func certificatesAreRevoked(t *testing.T, a, b *live) {
 		if err != nil || len(id.Revoked) != 2 {
 			t.Errorf("%s lists %+v, %v", l.c.Node, id.Revoked, err)
 		}
+	}
+	// Her stream ends with the reason, and the event itself is not in it.
+	last, err := io.ReadAll(follower.Body)
+	if err != nil || !strings.Contains(string(last), "was revoked") || strings.Contains(string(last), `"seq"`) {
+		t.Errorf("what she followed ends with %q, %v", last, err)
 	}
 	// Nothing is in the way of a new one.
 	_, again := a.user(t, "alice", api.RoleViewer)
