@@ -281,7 +281,7 @@ func (p *pair) leave(ctx context.Context, leaver int, plan plan) error {
 	s, n := p.nodes[1-leaver], p.nodes[leaver]
 	n.closeLogs()
 	p.show() // its clients go to the other node
-	if err := etcdnode.Leave(ctx, n.client); err != nil {
+	if err := etcdnode.Leave(ctx, n.client, nil); err != nil {
 		return err
 	}
 	if err := n.kill(ctx); err != nil {

@@ -3,6 +3,7 @@ package etcdnode
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,12 +54,13 @@ func Readmit(ctx context.Context, client *clientv3.Client, name, peerURL string)
 
 // Leave takes this member out of the store, which the others carry on without a
 // pause worth speaking of: it hands leadership over first. client talks to this
-// member, which ends by itself a second later; stop it before.
+// member, which ends by itself a second later; stop it before. conf is what the
+// peer URL of the others takes; nil in plain.
 //
 // Errors: ErrLastVoter, or that it could not be confirmed. In the latter case
 // it may have left: ask another member ([Members]), or stop this one and see
 // [ReadTail], which gives ErrNotVoter if it has, and a Cut if it may have.
-func Leave(ctx context.Context, client *clientv3.Client) error {
+func Leave(ctx context.Context, client *clientv3.Client, conf *tls.Config) error {
 	known, err := Members(ctx, client)
 	if err != nil {
 		return fmt.Errorf("leave the store: %w", err)
@@ -87,7 +89,7 @@ func Leave(ctx context.Context, client *clientv3.Client) error {
 		}
 		// A member often learns that it was removed by being turned away, and
 		// then ends before it answers. The heir knows.
-		switch left, aerr := hasLeft(ctx, heir.PeerURL, id); {
+		switch left, aerr := hasLeft(ctx, heir.PeerURL, conf, id); {
 		case left:
 			return nil
 		case aerr != nil:
@@ -101,12 +103,12 @@ func Leave(ctx context.Context, client *clientv3.Client) error {
 
 // hasLeft asks the member at peerURL, on the port for members, whether id is no
 // member any more.
-func hasLeft(ctx context.Context, peerURL string, id uint64) (bool, error) {
+func hasLeft(ctx context.Context, peerURL string, conf *tls.Config, id uint64) (bool, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, peerURL+"/members", nil)
 	if err != nil {
 		return false, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: conf}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return false, err

@@ -165,7 +165,7 @@ func TestLeave(t *testing.T) {
 			a, b := pair(t)
 			out, stays := leaver(a, b)
 			put(t, a.l, draft("x", 1))
-			if err := Leave(testContext(t, 20*time.Second), out.client); err != nil {
+			if err := Leave(testContext(t, 20*time.Second), out.client, nil); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()
@@ -183,7 +183,7 @@ func TestLeave(t *testing.T) {
 			if tail, err := ReadTail(out.c.Dir); !errors.Is(err, ErrNotVoter) && !tail.Cut {
 				t.Errorf("the one that left reads %+v, %v; want that it has left", tail, err)
 			}
-			if err := Leave(testContext(t, 20*time.Second), stays.client); !errors.Is(err, ErrLastVoter) {
+			if err := Leave(testContext(t, 20*time.Second), stays.client, nil); !errors.Is(err, ErrLastVoter) {
 				t.Errorf("the last one left too: %v", err)
 			}
 		})

@@ -117,6 +117,16 @@ func TestThePairOverTLS(t *testing.T) {
 	if err := PromoteWhenEqual(ctx, client, id, ida.ClientTLS()); err != nil {
 		t.Fatal(err)
 	}
+	for conf, want := range map[*tls.Config]map[uint64]bool{ida.ClientTLS(): {id: false, id + 1: true}, nil: nil} {
+		for member, left := range want {
+			if got, err := hasLeft(ctx, cb.PeerURL, conf, member); err != nil || got != left {
+				t.Errorf("whether %x has left: %v, %v", member, got, err)
+			}
+		}
+		if _, err := hasLeft(ctx, cb.PeerURL, conf, id); (err != nil) != (conf == nil) {
+			t.Errorf("asked with %v: %v", conf, err)
+		}
+	}
 	urls := map[string]string{"peer a": ca.PeerURL, "peer b": cb.PeerURL, "client a": ca.ClientURL, "client b": cb.ClientURL}
 	turnedAway(t, urls, ida)
 

@@ -346,7 +346,7 @@ func (p *process) leave(ctx context.Context, m quorum.Move) (*quorum.Record, err
 	if err := p.file.update(func(s *etcdnode.State) { s.SetRecord(left) }); err != nil {
 		return nil, err
 	}
-	if err := etcdnode.Leave(ctx, p.client); err != nil {
+	if err := etcdnode.Leave(ctx, p.client, p.id.ClientTLS()); err != nil {
 		p.opts.Log.Warn("this member could not be taken out of the store; the other node does it",
 			"event", "store.leave", "reason", err)
 	}
@@ -361,7 +361,13 @@ func (p *process) raise(ctx context.Context, m quorum.Move) (*quorum.Record, err
 }
 
 // shed takes the vote of a member away that is no writer any more.
+//
+// Invariant: it ends. The store refuses for some seconds after the other member
+// connected, and can't do it once that is gone; then this node has to look again
+// and start its store alone.
 func (p *process) shed(ctx context.Context, _ quorum.Move) (*quorum.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaveBound)
+	defer cancel()
 	members, err := etcdnode.Members(ctx, p.client)
 	if err != nil {
 		return nil, err
