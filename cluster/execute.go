@@ -35,7 +35,7 @@ func (a *Agent) Execute(ctx context.Context, who api.Caller, r api.Request) (api
 		}
 	}
 	if gone, ok := cmd.(projections.RemoveWitness); ok {
-		return a.removeWitness(ctx, who, gone, r)
+		return unmoved(func() (api.Result, error) { return a.removeWitness(ctx, who, gone, r) })
 	}
 	return a.execute(ctx, who, projections.At(cmd, a.p.Now()), r)
 }

@@ -32,10 +32,28 @@ func (a *Agent) keptWitness() eventlog.Witness {
 	return a.p.KeptWitness()
 }
 
+// maxMoved bounds how often a change is begun anew because the epoch moved in the
+// middle of it: the steward finishes another one, or a node goes.
+const maxMoved = 3
+
+func unmoved(change func() (api.Result, error)) (res api.Result, err error) {
+	for range maxMoved {
+		var refusal *projections.Refusal
+		if res, err = change(); !errors.As(err, &refusal) || refusal.Code != projections.CodeEpochMoved {
+			break
+		}
+	}
+	return res, err
+}
+
 // AddWitness implements [api.Backend]: it checks, registers the claim, and names
 // the witness in the log. Broken off anywhere, it is repeated with the same
 // result.
 func (a *Agent) AddWitness(ctx context.Context, who api.Caller, r api.WitnessRequest) (api.Result, error) {
+	return unmoved(func() (api.Result, error) { return a.addWitness(ctx, who, r) })
+}
+
+func (a *Agent) addWitness(ctx context.Context, who api.Caller, r api.WitnessRequest) (api.Result, error) {
 	if a.p.Witness == nil {
 		return api.Result{}, noWitnessHere("witness add")
 	}

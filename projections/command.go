@@ -11,7 +11,7 @@ import (
 // Command is something an operator, a file or an adapter wants. The commands
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
-// [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [RaiseEpoch],
+// [ReplaceNode], [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [RaiseEpoch],
 // [TrimLog], [CreateToken], [UseToken], [RevokeToken],
 // [RevokeCertificate] and [Apply].
 type Command interface {
@@ -93,6 +93,16 @@ type (
 	RemoveNode struct {
 		Name string    `json:"name"`
 		Now  time.Time `json:"-"`
+	}
+	// ReplaceNode removes a node, if that has not been done, and hands what was
+	// declared for it to the machine that comes in its place: its ports, and the
+	// services that prefer it. With may be the same name. Self is the node that
+	// writes the log alone from then on.
+	ReplaceNode struct {
+		Name string
+		With string
+		Self string
+		Now  time.Time
 	}
 	// DrainNode makes a node step down (On) or come back.
 	DrainNode struct {
@@ -181,6 +191,7 @@ func (DeclareSwitch) Verb() string { return "switch set" }
 func (RemoveSwitch) Verb() string  { return "switch remove" }
 func (JoinNode) Verb() string      { return "node join" }
 func (RemoveNode) Verb() string    { return "node remove" }
+func (ReplaceNode) Verb() string   { return "node replace" }
 func (SetWitness) Verb() string    { return "witness set" }
 func (RemoveWitness) Verb() string { return "witness remove" }
 func (StartEpoch) Verb() string    { return "epoch start" }

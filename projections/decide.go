@@ -90,6 +90,8 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.joinNode(c)
 	case RemoveNode:
 		return f.removeNode(c)
+	case ReplaceNode:
+		return f.replaceNode(c)
 	case DrainNode:
 		return f.drainNode(c)
 	case SetWitness:

@@ -1,7 +1,6 @@
 package projections
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,9 +37,7 @@ func (f *folder) declareSwitch(c DeclareSwitch) ([]eventlog.Draft, error) {
 			ports = append(ports, p)
 		}
 	}
-	slices.SortStableFunc(ports, func(a, b eventlog.Port) int {
-		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Interface, b.Interface))
-	})
+	slices.SortStableFunc(ports, comparePorts)
 	now.Ports = ports
 	return change(eventlog.TypeSwitchDeclared, "switch/"+now.Name, now, old, existed)
 }

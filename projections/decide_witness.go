@@ -13,6 +13,9 @@ const maxWitnessURL = 1024
 // fingerprintDigits is the length of a SHA-256 in hexadecimal.
 const fingerprintDigits = 64
 
+// CodeEpochMoved: what was prepared for one epoch came at another.
+const CodeEpochMoved = "epoch-moved"
+
 // modePair is the mode of two writers.
 const modePair = "PAIR"
 
@@ -40,7 +43,7 @@ func (f *folder) atEpoch(url string, e eventlog.Epoch) error {
 	if e == 0 || e == f.s.Head.Epoch {
 		return nil
 	}
-	return refuse("epoch-moved", "witness "+url, "dyad status, then repeat the command",
+	return refuse(CodeEpochMoved, "witness "+url, "dyad status, then repeat the command",
 		"the set of writers changed meanwhile: the log was at epoch %d and is at %d", e, f.s.Head.Epoch)
 }
 
@@ -87,7 +90,7 @@ func (f *folder) raiseEpoch(c RaiseEpoch) ([]eventlog.Draft, error) {
 	case c.To <= f.s.Head.Epoch:
 		return nil, nil
 	case f.s.Mode != modePair || f.s.Witness != c.Witness:
-		return nil, refuse("epoch-moved", "witness "+c.Witness.URL, "dyad status",
+		return nil, refuse(CodeEpochMoved, "witness "+c.Witness.URL, "dyad status",
 			"the log is %s with the witness %q now", f.s.Mode, f.s.Witness.URL)
 	}
 	return f.startEpoch(StartEpoch{Epoch: c.To, Mode: modePair, Writers: f.s.Writers})

@@ -71,6 +71,7 @@ var routeRoles = map[string]Role{
 	"POST " + PathWitness:               RoleAdmin,
 	"POST " + PathTakeover:              RoleAdmin,
 	"POST " + PathRemoveNode:            RoleAdmin,
+	"POST " + PathReplaceNode:           RoleAdmin,
 	"POST " + PathRejoin:                RoleNode,
 }
 

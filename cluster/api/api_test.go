@@ -43,7 +43,7 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 	for path, method := range map[string]string{
 		PathStatus: "get", PathCommand: "post", PathSwitches: "get", PathPeers: "get", PathPools: "get", PathServices: "get", PathNodes: "get",
 		PathAnnouncements: "get", PathEvents: "get", PathEventsFollow: "get", PathExplain + "/{address}": "get", PathFacts: "post", PathJoin: "post", PathWitness: "post",
-		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post",
+		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post", PathReplaceNode: "post",
 		PathTokens: "get", PathCertificates: "post", PathRotate: "post", PathGossipKeys: "post",
 		PathSegments: "get", PathSegments + "/{first}": "get", PathVerify: "get",
 	} {
@@ -51,7 +51,7 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 			t.Errorf("%s %s is missing", method, path)
 		}
 	}
-	if len(v.Paths) != 24 || !strings.HasPrefix(v.OpenAPI, "3.1") {
+	if len(v.Paths) != 25 || !strings.HasPrefix(v.OpenAPI, "3.1") {
 		t.Errorf("%d paths, OpenAPI %s", len(v.Paths), v.OpenAPI)
 	}
 	for schema, field := range map[string]string{"Event": "hash", "Error": "fix", "SwitchView": "protocol"} {

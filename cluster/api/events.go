@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -58,12 +59,36 @@ func routeEvents(a huma.API, b Backend) {
 		return &huma.StreamResponse{Body: func(hc huma.Context) {
 			r, w := humago.Unwrap(hc)
 			ctx, cancel := context.WithCancel(r.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
 			defer cancel()
+			wg.Go(func() { watchCaller(ctx, cancel) })
 			// A server that stops ends its streams first; commands may finish.
 			defer context.AfterFunc(stoppingOf(ctx), cancel)()
 			stream(ctx, w, b, q)
 		}}, nil
 	})
+}
+
+// stillEvery is how often the caller of a stream is looked at while no event
+// comes.
+const stillEvery = 5 * time.Second
+
+// watchCaller ends a stream whose caller may no longer ask.
+func watchCaller(ctx context.Context, end func()) {
+	tick := time.NewTicker(stillEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if stillMay(ctx) != nil {
+				end()
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // stream writes events until ctx ends, the reader is gone, or the log fails.

@@ -382,6 +382,13 @@ func (f *fake) Rejoin(_ context.Context, who Caller, r JoinRequest) (JoinRespons
 	return JoinResponse{Cluster: "c", Epoch: 8}, f.err
 }
 
+func (f *fake) ReplaceNode(_ context.Context, who Caller, r ReplaceNodeRequest) (ReplaceNodeResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who = who
+	return ReplaceNodeResult{Node: r.Node, With: r.With, Removed: true, Epoch: 8, Seq: 9}, f.err
+}
+
 func (f *fake) RemoveNode(_ context.Context, who Caller, r RemoveNodeRequest) (RemoveNodeResult, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -13,6 +14,8 @@ const (
 	PathTakeover   = "/v1/takeover"     // TakeoverRequest → TakeoverResult
 	PathRejoin     = "/v1/rejoin"       // JoinRequest → JoinResponse; from a node of the cluster only
 	PathRemoveNode = "/v1/nodes/remove" // RemoveNodeRequest → RemoveNodeResult
+	// PathReplaceNode: ReplaceNodeRequest → ReplaceNodeResult.
+	PathReplaceNode = "/v1/nodes/replace"
 )
 
 // QuorumBackend is the part of a [Backend] that changes who writes the log.
@@ -23,6 +26,8 @@ type QuorumBackend interface {
 	Rejoin(ctx context.Context, who Caller, r JoinRequest) (JoinResponse, error)
 	// RemoveNode takes the other node out of the cluster.
 	RemoveNode(ctx context.Context, who Caller, r RemoveNodeRequest) (RemoveNodeResult, error)
+	// ReplaceNode takes a dead node out, and lets another machine join for it.
+	ReplaceNode(ctx context.Context, who Caller, r ReplaceNodeRequest) (ReplaceNodeResult, error)
 }
 
 // TakeoverRequest says that the other node is down.
@@ -63,6 +68,35 @@ type RemoveNodeResult struct {
 	DryRun bool           `json:"dry_run,omitempty"`
 }
 
+// ReplaceNodeRequest names a node that is lost, and who comes in its place. It
+// can be repeated, with another token.
+type ReplaceNodeRequest struct {
+	Node string `json:"node"`
+	// With is the name of the new machine; empty: the same.
+	With string `json:"with,omitempty"`
+	// Token is the fingerprint of a join token that the caller has drawn; TTL is
+	// how long it is good for.
+	Token  string        `json:"token"`
+	TTL    time.Duration `json:"ttl_ns"`
+	Reason string        `json:"reason,omitempty"`
+	DryRun bool          `json:"dry_run,omitempty"`
+}
+
+// ReplaceNodeResult says what became of it.
+type ReplaceNodeResult struct {
+	Node string `json:"node"`
+	With string `json:"with"`
+	// Removed is false if it was removed before.
+	Removed bool           `json:"removed"`
+	Epoch   eventlog.Epoch `json:"epoch"`
+	Seq     eventlog.Seq   `json:"seq"`
+	// API is where the new machine joins, host:port.
+	API string `json:"api"`
+	// Events are what was handed to the new machine, too.
+	Events []eventlog.Public `json:"events" nullable:"false"`
+	DryRun bool              `json:"dry_run,omitempty"`
+}
+
 func routeQuorum(a huma.API, b QuorumBackend) {
 	serve(a, operation("POST", "takeover", PathTakeover, "Go on alone with the log, by an operator's word"),
 		func(ctx context.Context, in *input[TakeoverRequest]) (TakeoverResult, error) {
@@ -82,6 +116,12 @@ func routeQuorum(a huma.API, b QuorumBackend) {
 		func(ctx context.Context, in *input[RemoveNodeRequest]) (RemoveNodeResult, error) {
 			return b.RemoveNode(ctx, callerOf(ctx), in.Body)
 		})
+	serve(a, operation("POST", "replace-node", PathReplaceNode, "Take a dead node out, and let another machine join in its place"),
+		func(ctx context.Context, in *input[ReplaceNodeRequest]) (ReplaceNodeResult, error) {
+			res, err := b.ReplaceNode(ctx, callerOf(ctx), in.Body)
+			res.Events = full(res.Events)
+			return res, err
+		})
 }
 
 // Takeover makes the agent go on alone; see [QuorumBackend].
@@ -97,4 +137,9 @@ func (c *Client) Rejoin(ctx context.Context, r JoinRequest) (JoinResponse, error
 // RemoveNode takes the other node out of the cluster.
 func (c *Client) RemoveNode(ctx context.Context, r RemoveNodeRequest) (RemoveNodeResult, error) {
 	return post[RemoveNodeResult](ctx, c, PathRemoveNode, r, joinExtra, "")
+}
+
+// ReplaceNode takes a dead node out, and lets another machine join in its place.
+func (c *Client) ReplaceNode(ctx context.Context, r ReplaceNodeRequest) (ReplaceNodeResult, error) {
+	return post[ReplaceNodeResult](ctx, c, PathReplaceNode, r, joinExtra, "")
 }

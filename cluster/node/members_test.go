@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"dyad/cluster/api"
+	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
@@ -38,6 +40,14 @@ func TestMembersChange(t *testing.T) {
 	within(t, 60*time.Second, "they are a pair", func() bool { return a.mode(t) == "PAIR" && b.mode(t) == "PAIR" })
 	t.Run("witness", func(t *testing.T) { witnessChanges(t, a, b) })
 	t.Run("certificates", func(t *testing.T) { certificatesAreRevoked(t, a, b) })
+	cc := liveConfig(t, "node-b", "127.0.79.13")
+	token := replacedBy(t, a, b, cc)
+	if _, err := Join(t.Context(), cc, apiAddress(ca), token, "test"); err != nil {
+		t.Fatal(err)
+	}
+	c := run(t, cc) // at the level of the pair: it lives until the test ends
+	within(t, 60*time.Second, "they are a pair again", func() bool { return a.mode(t) == "PAIR" && c.mode(t) == "PAIR" })
+	t.Run("removed", func(t *testing.T) { removedIsRefused(t, cb, a, c) })
 }
 
 // startWitness runs a witness server until the test ends.
@@ -204,11 +214,6 @@ func certificatesAreRevoked(t *testing.T, a, b *live) {
 			t.Fatalf("%s does not let them in", l.c.Node)
 		}
 	}
-	follower, err := at[a].Get("https://" + apiAddress(a.c) + api.PathEventsFollow + "?type=" + string(eventlog.TypeCertificateRevoked))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer follower.Body.Close()
 	for _, c := range []projections.Command{projections.RevokeCertificate{Name: "alice"}, projections.RevokeCertificate{Fingerprint: fingerprint(bob)}} {
 		if _, err := b.client.Do(t.Context(), c, api.Request{Wait: 10 * time.Second}); err != nil {
 			t.Fatal(err)
@@ -223,17 +228,31 @@ func certificatesAreRevoked(t *testing.T, a, b *live) {
 			t.Errorf("%s lists %+v, %v", l.c.Node, id.Revoked, err)
 		}
 	}
-	// Her stream ends with the reason, and the event itself is not in it.
-	last, err := io.ReadAll(follower.Body)
-	if err != nil || !strings.Contains(string(last), "was revoked") || strings.Contains(string(last), `"seq"`) {
-		t.Errorf("what she followed ends with %q, %v", last, err)
-	}
 	// Nothing is in the way of a new one.
 	_, again := a.user(t, "alice", api.RoleViewer)
 	if status(a, again) != 200 || status(b, again) != 200 {
 		t.Error("a certificate that was issued afterwards is refused")
 	}
 	deniedBy(t, a, "alice", "bob")
+	endsWithItsCaller(t, a)
+}
+
+// endsWithItsCaller revokes the certificate of a user who follows the log.
+func endsWithItsCaller(t *testing.T, l *live) {
+	t.Helper()
+	_, carol := l.user(t, "carol", api.RoleViewer)
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting(carol), DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	r, err := c.Get("https://" + apiAddress(l.c) + api.PathEventsFollow + "?type=" + string(eventlog.TypeCertificateRevoked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if _, err := l.client.Do(t.Context(), projections.RevokeCertificate{Name: "carol"}, api.Request{Wait: 10 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	if last, err := io.ReadAll(r.Body); err != nil {
+		t.Errorf("what she follows does not end: %q, %v", last, err)
+	}
 }
 
 // deniedBy waits until the log says that these were turned away.
@@ -248,4 +267,101 @@ func deniedBy(t *testing.T, l *live, names ...string) {
 		}
 		return true
 	})
+}
+
+// replacedBy stops b, and lets the machine of next join in its place. It returns
+// the token.
+func replacedBy(t *testing.T, a, b *live, next config.Config) string {
+	t.Helper()
+	for _, c := range []projections.Command{
+		projections.SetPool{Name: "web", Ranges: []eventlog.Range{eventlog.PrefixRange(netip.MustParsePrefix("203.0.113.0/28"))}},
+		projections.SetService{Name: "shop", Prefer: "node-b"},
+		projections.DeclareSwitch{Switch: eventlog.Switch{Name: "vSwitch1", Compute: true, Ports: []eventlog.Port{{Node: "node-b", Interface: "eth1"}}}},
+	} {
+		if _, err := a.client.Do(t.Context(), c, api.Request{Wait: 10 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token := a.newToken(t)
+	ask := func(node, with string, k identity.Token) (api.ReplaceNodeResult, error) {
+		return a.client.ReplaceNode(t.Context(), api.ReplaceNodeRequest{Node: node, With: with, Token: k.Fingerprint, TTL: time.Hour, Reason: "mainboard"})
+	}
+	for node, want := range map[string]string{"node-b": "peer-alive", "node-a": "remove-self", "node-z": "node-unknown"} {
+		if _, err := ask(node, "", token); code(err) != want {
+			t.Errorf("%s: %v, want %s", node, err, want)
+		}
+	}
+	b.stop()
+	within(t, 30*time.Second, "node-a goes on alone", func() bool { return a.mode(t) == "SOLE" })
+	kept := func() (prefers, port string) {
+		services, err := a.client.Services(t.Context())
+		switches, serr := a.client.Switches(t.Context())
+		if err != nil || serr != nil || len(services) != 1 || len(switches) != 1 || len(switches[0].Ports) != 1 {
+			t.Fatalf("%+v %v, %+v %v", services, err, switches, serr)
+		}
+		return services[0].Preferred, switches[0].Ports[0].Node
+	}
+	within(t, 10*time.Second, "node-b is heard no more", func() bool {
+		_, err := ask("node-b", "node-a", token)
+		return code(err) == "node-exists"
+	})
+	var res api.ReplaceNodeResult
+	var err error
+	within(t, 30*time.Second, "node-b is replaced", func() bool {
+		res, err = ask("node-b", "node-c", a.newToken(t))
+		return api.AsError(err) == nil || api.AsError(err).Class != api.ClassUnavailable
+	})
+	if s, p := kept(); err != nil || !res.Removed || s != "node-c" || p != "node-c" {
+		t.Errorf("%+v, %v: the service prefers %s, the port is of %s", res, err, s, p)
+	}
+	// The answer was lost, and the name was another one.
+	if _, err = ask("node-c", "node-b", token); code(err) != "node-unknown" {
+		t.Errorf("a node that never was: %v", err)
+	}
+	for range 2 {
+		token = a.newToken(t)
+		res, err = ask("node-b", "", token)
+		if s, _ := kept(); err != nil || res.Removed || res.API != apiAddress(a.c) || s != "node-c" {
+			t.Errorf("again: %+v, %v", res, err)
+		}
+	}
+	within(t, 30*time.Second, "node-a is alone", func() bool { return a.mode(t) == "SOLO" })
+	return token.Reveal()
+}
+
+// newToken draws a token that the log does not know yet.
+func (l *live) newToken(t *testing.T) identity.Token {
+	t.Helper()
+	id, err := l.client.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity.NewToken(id.CAFingerprint)
+}
+
+// removedIsRefused shows the certificate of the machine that was replaced.
+func removedIsRefused(t *testing.T, gone config.Config, nodes ...*live) {
+	old, err := identity.Open(identityOptions(gone))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range nodes {
+		if status, err := answers("https://"+apiAddress(l.c)+api.PathNodes, old.ClientTLS()); err != nil || status != 403 {
+			t.Errorf("%s answers the machine that was replaced: %d %v", l.c.Node, status, err)
+		}
+	}
+	deniedBy(t, nodes[0], "node-b")
+	// The new one, of the same name, renews its certificate and is let in.
+	if _, err := nodes[1].client.Rotate(t.Context(), api.RotateRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	own, err := identity.Open(identityOptions(nodes[1].c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range nodes {
+		if status, err := answers("https://"+apiAddress(l.c)+api.PathNodes, own.ClientTLS()); err != nil || status != 200 {
+			t.Errorf("%s answers the new machine: %d %v", l.c.Node, status, err)
+		}
+	}
 }

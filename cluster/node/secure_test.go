@@ -69,6 +69,7 @@ type live struct {
 	c      config.Config
 	client *api.Client
 	log    *spoken
+	stop   func() // as planned; at the end of the test at the latest
 }
 
 func freePort(t *testing.T) int {
@@ -105,14 +106,17 @@ func run(t *testing.T, c config.Config) *live {
 	go func() {
 		done <- Run(ctx, c, Options{Version: "test", Log: slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	}()
-	t.Cleanup(func() {
+	l.stop = sync.OnceFunc(func() {
 		l.client.Close()
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("%s: %v", c.Node, err)
 		}
+	})
+	t.Cleanup(func() {
+		l.stop()
 		if t.Failed() {
-			t.Logf("%s said:\n%.20000s", c.Node, l.log)
+			t.Logf("%s said:\n%s", c.Node, l.log)
 		}
 	})
 	return l

@@ -25,7 +25,7 @@ func Commands(env *cli.Env) []*cobra.Command {
 		Long: `A node is one of the two machines. A drained node steps down: it announces at the
 lowest rung, so that the other one carries the traffic.`,
 		Example: "  dyad node list",
-	}, list(env), show(env), drain(env, true), drain(env, false), remove(env))}
+	}, list(env), show(env), drain(env, true), drain(env, false), remove(env), replace(env))}
 }
 
 // view is a member, and what it says of itself.

@@ -1,6 +1,7 @@
 package root
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -368,6 +369,15 @@ func (f *fake) Takeover(_ context.Context, _ api.Caller, r api.TakeoverRequest) 
 		return api.TakeoverResult{}, &api.Error{Class: api.ClassRefused, Code: "reason", What: "takeover", Why: "why must be said", Fix: "--reason TEXT"}
 	}
 	return api.TakeoverResult{Node: "node-a", Epoch: 2, Mode: "SOLE", Notes: []string{r.Peer + " sets its log aside"}, DryRun: r.DryRun}, nil
+}
+
+func (f *fake) ReplaceNode(ctx context.Context, who api.Caller, r api.ReplaceNodeRequest) (api.ReplaceNodeResult, error) {
+	res := api.ReplaceNodeResult{Node: r.Node, With: cmp.Or(r.With, r.Node), Removed: true, Epoch: 2, API: "192.168.0.1:7980", DryRun: r.DryRun}
+	drafts, err := projections.Decide(f.State(), projections.ReplaceNode{Name: res.Node, With: res.With, Self: "node-a"})
+	for _, d := range drafts {
+		res.Events = append(res.Events, eventlog.Public{Draft: d})
+	}
+	return res, err
 }
 
 func (f *fake) RemoveNode(_ context.Context, _ api.Caller, r api.RemoveNodeRequest) (api.RemoveNodeResult, error) {
