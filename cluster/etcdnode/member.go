@@ -61,9 +61,10 @@ func Members(ctx context.Context, client *clientv3.Client) ([]Member, error) {
 // the [ServeConfig].Members it has to start with (and Join). It waits while the
 // store is not healthy enough for a change, for up to 30 s.
 //
-// A learner that was admitted at that URL and never started is replaced: a
-// member ID must not be used with a second empty directory. A started member at
-// that URL, or of that name, is an error; remove it first.
+// A learner that was admitted and never started is replaced, also one at another
+// URL: a member ID must not be used with a second empty directory, and whoever was
+// to have it comes again. A started member at that URL, or of that name, is an
+// error; remove it first.
 func AddLearner(ctx context.Context, client *clientv3.Client, name, peerURL string) (uint64, map[string]string, error) {
 	if _, _, err := memberURL(peerURL); err != nil {
 		return 0, nil, err
@@ -75,14 +76,14 @@ func AddLearner(ctx context.Context, client *clientv3.Client, name, peerURL stri
 	members := map[string]string{name: peerURL}
 	for _, m := range known {
 		switch {
-		case m.Name == "" && m.PeerURL == peerURL && m.Learner:
+		case m.Name == "" && m.Learner:
 			if err := RemoveMember(ctx, client, m.ID); err != nil {
 				return 0, nil, err
 			}
 		case m.Name == name || m.PeerURL == peerURL:
 			return 0, nil, fmt.Errorf("the store has the member %q at %s already; remove it before it joins again", m.Name, m.PeerURL)
 		case m.Name == "":
-			return 0, nil, fmt.Errorf("the member at %s was admitted and never started; remove it or start it first", m.PeerURL)
+			return 0, nil, fmt.Errorf("the member at %s has a vote and never started; remove it or start it first", m.PeerURL)
 		default:
 			members[m.Name] = m.PeerURL
 		}

@@ -130,7 +130,10 @@ func (u rules) stale(r Record, s Sight) Move {
 		Why: fmt.Sprintf("the log went on without this node (epoch %d), and the other node does not answer", r.Epoch),
 		Fix: startOrLose(s),
 	}
-	if s.Peer.heard() && s.Peer.alone() {
+	switch {
+	case s.Leaving:
+		m.Why, m.Fix = "the log goes on without this node, which is stopping", "start dyad here again"
+	case s.Peer.heard() && s.Peer.alone():
 		m.Do = Return
 		m.Why, m.Fix = "the log went on without this node, which is joining again", "wait a moment"
 	}
