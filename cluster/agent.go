@@ -57,6 +57,7 @@ type Agent struct {
 	newsAt    time.Time // see Snapshot.At
 	reports   map[string]failover.Report
 	timeline  map[string]api.Timeline
+	contacts  map[string]failover.Contact
 	gen       uint64
 	genRung   projections.Rung
 	genAt     time.Time
@@ -96,6 +97,7 @@ type Snapshot struct {
 	Announcements projections.Announcements
 	Synced        bool
 	Reports       map[string]failover.Report
+	Contacts      map[string]failover.Contact // by node; not to be written
 	Timeline      map[string]api.Timeline
 	Generation    uint64
 	Done          uint64 // the newest generation the speaker has

@@ -111,7 +111,7 @@ func (a *Agent) stepAt(timer *time.Timer, at time.Time, inputs ...failover.Input
 		report = report || last.ReportChanged
 	}
 	was := a.view
-	a.view = last.View
+	a.view, a.contacts = last.View, last.Contacts
 	a.announce(was)
 	if was.Stance != a.view.Stance {
 		a.feed()
@@ -227,7 +227,7 @@ func (a *Agent) publish(now projections.Announcements) {
 	old := a.Snapshot()
 	a.snap.Store(&Snapshot{
 		State: a.state, View: a.view, Announcements: now, Synced: a.synced,
-		Reports: maps.Clone(a.reports), Timeline: maps.Clone(a.timeline),
+		Reports: maps.Clone(a.reports), Contacts: a.contacts, Timeline: maps.Clone(a.timeline),
 		Generation: a.gen, Done: old.Done, SpeakerError: old.SpeakerError, At: a.newsAt,
 	})
 	a.changed.pulse()

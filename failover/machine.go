@@ -113,7 +113,7 @@ func (m *Machine) take(now time.Time, in Input) []Fact {
 	case Silence:
 		m.silenced = true
 	case Gateway:
-		m.isolated = !v.Answers
+		m.gateway(v.Answers)
 	case Tick:
 	default:
 		return m.pulse(now, in)

@@ -161,7 +161,11 @@ func contacts(m *Machine) string {
 		if !c.Since.IsZero() {
 			fmt.Fprintf(&b, " since=%s", strconv.FormatFloat(c.Since.Sub(epoch).Seconds(), 'f', -1, 64))
 		}
-		fmt.Fprintf(&b, " paths=%v epoch=%d mode=%s\n", c.Paths, c.Epoch, c.Mode)
+		fmt.Fprintf(&b, " paths=%v epoch=%d mode=%s", c.Paths, c.Epoch, c.Mode)
+		if c.Routers != NoAnswer {
+			fmt.Fprintf(&b, " routers=%s", c.Routers)
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

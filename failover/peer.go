@@ -18,6 +18,7 @@ type peer struct {
 	lastHeard     time.Time       // when the present silence began
 	since         time.Time       // see Contact.Since
 	quietAt       time.Time       // when the pulse fell silent; zero while it hears
+	routers       Answer          // see Contact.Routers
 	memberAt      time.Time       // since when the membership holds it for alive
 	counted       bool            // the present silence counts as a death already
 	suspicions    []time.Time     // that came to nothing so far; like deaths

@@ -176,9 +176,12 @@ func (m *Machine) heart(now time.Time, name string, to projections.Verdict, r re
 	}
 	switch {
 	case to == projections.Alive || to == projections.Unknown:
-		p.quietAt = time.Time{}
+		p.quietAt, p.routers = time.Time{}, NoAnswer
 	case p.quietAt.IsZero():
 		p.quietAt = now
+		if m.isolated {
+			p.routers = Unanswered
+		}
 	}
 	p.heart = to
 	facts := m.weigh(now, name, r)
@@ -205,6 +208,20 @@ func (m *Machine) kernel(now time.Time, v PulseKernel) []Fact {
 		return nil
 	}
 	return m.heart(now, v.Node, projections.Gray, r)
+}
+
+// gateway takes whether a router answers this node.
+func (m *Machine) gateway(answers bool) {
+	m.isolated = !answers
+	for _, p := range m.peers {
+		switch {
+		case p.quietAt.IsZero():
+		case answers:
+			p.routers = Answered
+		default:
+			p.routers = Unanswered
+		}
+	}
 }
 
 // secondOpinion takes the pulse for blind where the membership has contradicted
@@ -286,7 +303,7 @@ func (m *Machine) contacts() map[string]Contact {
 		if p == nil {
 			p = newPeer()
 		}
-		out[name] = Contact{Silent: p.silent(), Since: p.since, Paths: p.hearing(), Epoch: p.word.Epoch, Mode: p.word.Mode}
+		out[name] = Contact{Silent: p.silent(), Since: p.since, Paths: p.hearing(), Epoch: p.word.Epoch, Mode: p.word.Mode, Routers: p.routers}
 	}
 	return out
 }

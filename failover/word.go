@@ -89,7 +89,8 @@ type (
 		Taken     bool
 	}
 	// Gateway: whether any router answers this node. It is asked only when a path
-	// is silent; nothing said means that nothing is wrong.
+	// is silent; nothing said then means that nothing is wrong. Of a silence on all
+	// paths either is said, unless there is nobody to ask.
 	Gateway struct{ Answers bool }
 )
 
@@ -119,4 +120,17 @@ type Contact struct {
 	// Epoch and Mode are its last word, by heartbeat.
 	Epoch eventlog.Epoch
 	Mode  string
+	// Routers is what this node's own routers said to the pulse since the pulse
+	// has not heard the other node.
+	Routers Answer
 }
+
+// Answer is what became of a question on the wire.
+type Answer string
+
+// The answers.
+const (
+	NoAnswer   Answer = ""     // not asked, not answered yet, or nobody to ask
+	Answered   Answer = "yes"  // somebody has
+	Unanswered Answer = "none" // nobody has
+)

@@ -8,6 +8,7 @@ import (
 	"dyad/cluster/etcdnode"
 	"dyad/cluster/quorum"
 	"dyad/cluster/steward"
+	"dyad/failover"
 	"dyad/projections"
 	"dyad/speaker"
 )
@@ -48,7 +49,9 @@ func (s *senses) look(ctx context.Context) steward.Reading {
 	}
 	r.Peer = quorum.PeerSight{Name: peer, Epoch: report.Epoch, Mode: quorum.Mode(report.Mode)}
 	r.Authority = s.p.authority()
-	r.Routers = routersUp(s.p.speaker.Sessions())
+	sessions, answer := s.p.speaker.Sessions(), snap.Contacts[peer].Routers
+	r.Routers = routersUp(sessions) && answer != failover.Unanswered
+	r.Answered = answer == failover.Answered || outlasts(s.p.holdDown(), sessions)
 	st := snap.State
 	r.Log = quorum.LogSight{
 		Epoch: st.Head.Epoch, Mode: quorum.Mode(st.Mode), Self: slices.Contains(st.Writers, s.p.cfg.Node),
@@ -114,4 +117,15 @@ func routersUp(sessions []speaker.Session) bool {
 		}
 	}
 	return len(sessions) > 0
+}
+
+// outlasts tells whether every session to a router that has gone would be down
+// after that time.
+func outlasts(d time.Duration, sessions []speaker.Session) bool {
+	for _, s := range sessions {
+		if s.HoldTime == 0 || time.Duration(s.HoldTime)*time.Second >= d {
+			return false
+		}
+	}
+	return true
 }

@@ -37,7 +37,7 @@ func pairReading() Reading {
 	return Reading{
 		Log:   quorum.LogSight{Epoch: 1, Mode: quorum.Pair, Self: true, Others: true, Writable: true, Shared: true},
 		Peer:  quorum.PeerSight{Name: "node-b", Epoch: 1, Mode: quorum.Pair},
-		Heard: true, Routers: true,
+		Heard: true, Routers: true, Answered: true,
 	}
 }
 
@@ -173,7 +173,12 @@ func TestTorNeedsRoutersWithoutABreakAndNoReboot(t *testing.T) {
 		during func(*stage)
 		want   quorum.Mode
 	}{
-		"unbroken":     {func(*stage) {}, func(*stage) {}, quorum.Sole},
+		"unbroken":  {func(*stage) {}, func(*stage) {}, quorum.Sole},
+		"no answer": {func(st *stage) { st.reading.Answered = false }, func(*stage) {}, quorum.Suspended},
+		"late answer": {
+			func(st *stage) { st.reading.Answered = false },
+			func(st *stage) { st.reading.Answered = true }, quorum.Suspended,
+		},
 		"router lost":  {func(*stage) {}, func(st *stage) { st.reading.Routers = false }, quorum.Suspended},
 		"after reboot": {func(st *stage) { st.reading.Log.Writable, st.reading.Heard = false, false }, func(*stage) {}, quorum.Stale},
 	} {
@@ -184,7 +189,7 @@ func TestTorNeedsRoutersWithoutABreakAndNoReboot(t *testing.T) {
 				st.set(func() { c.before(st) })
 				st.pass(time.Second)
 				st.peerDies()
-				st.pass(time.Second)
+				st.pass(2 * answerBound)
 				st.set(func() { c.during(st) })
 				st.pass(300 * time.Millisecond)
 				st.set(func() { st.reading.Routers = true }) // back, but there was a break

@@ -19,11 +19,19 @@ type Reading struct {
 	Boot string
 	// Authority is the one that decides now.
 	Authority quorum.Authority
-	// Routers: this node has routers, and all of them hear it.
+	// Routers: this node has routers, a session with each, and nothing says that
+	// they don't hear it.
 	Routers bool
+	// Answered: they do, since the peer has not been heard. A session alone says
+	// little: it outlives what it runs over by its hold time.
+	Answered bool
 	// Learner: the peer's new member has everything and has no vote yet.
 	Learner bool
 }
+
+// answerBound is how soon after the peer fell silent a router must have answered.
+// It is below every hold-down with which the routers may decide.
+const answerBound = time.Second
 
 // watch turns readings into durations.
 type watch struct {
@@ -33,7 +41,8 @@ type watch struct {
 	// proven is the mode and epoch at which the log could be written since this
 	// start.
 	proven quorum.Record
-	// broken: the routers were lost since the peer fell silent.
+	// broken: the routers were lost since the peer fell silent, or did not answer
+	// in time.
 	broken bool
 	fenced bool
 }
@@ -51,7 +60,7 @@ func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 		}
 		// At least a nanosecond: 0 means heard.
 		s.Peer.Silent = max(now.Sub(w.silent), 1)
-		w.broken = w.broken || !in.Routers
+		w.broken = w.broken || !in.Routers || !in.Answered && s.Peer.Silent >= answerBound
 	}
 	switch {
 	case in.Log.Writable:
@@ -66,6 +75,6 @@ func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 	if in.Log.Writable && r.Writes() {
 		w.proven = at
 	}
-	s.Proven, s.Steady, s.Fenced = w.proven == at, !w.broken, w.fenced
+	s.Proven, s.Steady, s.Fenced = w.proven == at, in.Answered && !w.broken, w.fenced
 	return s
 }

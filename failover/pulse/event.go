@@ -35,7 +35,8 @@ const (
 	// answered any of the questions.
 	KernelAlive
 	KernelDead
-	// GatewayAlive and GatewayDead: a router answers us, or none does.
+	// GatewayAlive and GatewayDead: a router answers us, or none does. Each silence
+	// of the other node asks anew, and is told what is answered.
 	GatewayAlive
 	GatewayDead
 )

@@ -157,6 +157,9 @@ func (t *Taker) Doubt(now time.Duration) {
 		return
 	}
 	t.doubt, t.kernel = true, notKnown
+	if t.gateway == present {
+		t.gateway = notKnown
+	}
 	for i := range t.targets {
 		x := &t.targets[i]
 		x.asked, x.unanswered, x.answered, x.nextAsk = 0, 0, false, now
@@ -181,6 +184,9 @@ func (t *Taker) Quiet(now time.Duration) {
 	t.quiet = true
 	if t.kernel == present {
 		t.emit(KernelAlive)
+	}
+	if t.gateway == present {
+		t.emit(GatewayAlive)
 	}
 	t.step(now)
 }
@@ -219,7 +225,7 @@ func (t *Taker) Claim(now time.Duration, i int) {
 	}
 	x.answered, x.unanswered = true, 0
 	if x.class == Gateway {
-		if t.gateway == absent {
+		if t.gateway == absent || t.quiet && t.gateway != present {
 			t.emit(GatewayAlive)
 		}
 		t.gateway = present

@@ -65,7 +65,7 @@ func TestDeadNodeIsTaken(t *testing.T) {
 	w.want("")
 	w.k.Quiet(w.now)
 	w.note()
-	w.want("take0") // at once
+	w.want("take0 gateway-alive") // at once
 	w.run(8 * ms)
 	w.want("take0 take0")
 	w.run(100 * ms)
@@ -90,7 +90,7 @@ func TestLivingKernelKeepsItsNextHop(t *testing.T) {
 	w.run(5 * ms)
 	w.k.Quiet(w.now)
 	w.run(time.Second)
-	w.want("kernel-alive")
+	w.want("kernel-alive gateway-alive")
 	w.die() // and then the machine dies too
 	w.run(200 * ms)
 	w.want("take0 kernel-dead take0 take0")
@@ -103,7 +103,7 @@ func TestOwnerDefends(t *testing.T) {
 	w.k.Doubt(w.now)
 	w.k.Quiet(w.now)
 	w.run(2 * ms)
-	w.want("take0")
+	w.want("take0 gateway-alive")
 	w.k.Claim(w.now, 0)
 	w.note()
 	w.want("give0 kernel-alive")
@@ -118,10 +118,29 @@ func TestRefusedTakesNothingWhileTheKernelLives(t *testing.T) {
 	w.k.Doubt(w.now) // of the silence that follows
 	w.note()
 	w.run(time.Second)
-	w.want("")
+	w.want("gateway-alive")
 	w.die()
 	w.run(200 * ms)
 	w.want("take0 kernel-dead take0 take0")
+}
+
+// What a router answered before the node fell silent counts for nothing: it is
+// asked anew, and a cable that is out says nothing.
+func TestEachSilenceAsksTheGatewayAnew(t *testing.T) {
+	w := newWire(t)
+	w.die()
+	w.k.Doubt(w.now) // of one path
+	w.run(time.Second)
+	w.want("")
+	w.k.Open(w.now, 2, false)
+	w.k.Doubt(w.now) // of all
+	w.run(5 * ms)
+	w.k.Quiet(w.now)
+	w.run(100 * ms)
+	w.want("take0 take0 take0 kernel-dead")
+	w.k.Open(w.now, 2, true)
+	w.run(50 * ms)
+	w.want("gateway-alive")
 }
 
 // The own cable is out: the gateway is silent too.
@@ -164,7 +183,7 @@ func TestUnarmedTakesNothing(t *testing.T) {
 	w.k.Doubt(w.now)
 	w.k.Quiet(w.now)
 	w.run(100 * ms)
-	w.want("kernel-dead")
+	w.want("gateway-alive kernel-dead")
 	w.k.Arm(w.now, true)
 	w.note()
 	w.want("take0")
@@ -181,7 +200,7 @@ func TestClosedTargetsSayNothing(t *testing.T) {
 	w.k.Open(w.now, 1, false)
 	w.k.Quiet(w.now)
 	w.run(time.Second)
-	w.want("")
+	w.want("gateway-alive")
 	w.k.Open(w.now, 0, true)
 	w.run(30 * ms)
 	w.want("take0 take0 take0")
