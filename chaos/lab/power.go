@@ -88,6 +88,21 @@ func (l *Lab) Cut(name string, links ...string) error { return netlab.Cut(l.NS(n
 // Mend ends a [Lab.Cut].
 func (l *Lab) Mend(name string) error { return netlab.Mend(l.NS(name)) }
 
+// Part keeps the two nodes from hearing each other on any path, while each still
+// reaches the router and what is behind it, until [Lab.Meet].
+func (l *Lab) Part() error {
+	return errors.Join(l.Cut(netlab.NodeB, LinkCluster), l.isolate(true))
+}
+
+// Meet ends a [Lab.Part], and every [Lab.Cut] of node-b.
+func (l *Lab) Meet() error {
+	return errors.Join(l.Mend(netlab.NodeB), l.isolate(false))
+}
+
+func (l *Lab) isolate(on bool) error {
+	return netlab.Isolate(l.NS(netlab.Router), on, netlab.PortTo(netlab.NodeA), netlab.PortTo(netlab.NodeB))
+}
+
 // The witness of a lab is a process in the router's namespace.
 const (
 	witnessFile = "witness.pid.json"

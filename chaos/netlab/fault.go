@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -64,6 +65,24 @@ func pass(ns, table string) error {
 		c.DelTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: table})
 		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("end the silence of %s: %w", ns, err)
+		}
+		return nil
+	})
+}
+
+// Isolate keeps the given ports of a bridge in the namespace from reaching each
+// other, as the port isolation of a switch does; each still reaches the bridge
+// itself. Off ends it.
+func Isolate(ns string, on bool, ports ...string) error {
+	return withHandle(ns, func(h *netlink.Handle) error {
+		for _, p := range ports {
+			l, err := h.LinkByName(p)
+			if err == nil {
+				err = h.LinkSetIsolated(l, on)
+			}
+			if err != nil {
+				return fmt.Errorf("isolate port %s: %w", p, err)
+			}
 		}
 		return nil
 	})

@@ -226,6 +226,37 @@ func TestSilence(t *testing.T) {
 	until(t, settleLimit, "answers after the silence", well)
 }
 
+// Isolated ports don't reach each other, and each reaches the router.
+func TestIsolate(t *testing.T) {
+	plan, top := build(t, "dyt4")
+	spawn(t, top.Full(NodeA), "echo", "node-a")
+	var probers []*probe.Prober
+	for _, ns := range []string{NodeB, Client} {
+		pr, err := probe.Start(t.Context(), probe.Config{
+			Do:      func(f func() error) error { return Do(top.Full(ns), f) },
+			Targets: []probe.Target{{Address: plan.NodePeer[NodeA]}},
+			Port:    plan.EchoPort, Hz: 1000,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pr.Stop()
+		probers = append(probers, pr)
+	}
+	inRow := func(i int) int { return probers[i].Now()[0].InRow }
+	well := func() bool { return inRow(0) > 20 && inRow(1) > 20 }
+	until(t, settleLimit, "answers", well)
+	ports := []string{PortTo(NodeA), PortTo(NodeB)}
+	if err := Isolate(top.Full(Router), true, ports...); err != nil {
+		t.Fatal(err)
+	}
+	until(t, settleLimit, "the nodes to be apart, and the client not", func() bool { return inRow(0) == 0 && inRow(1) > 20 })
+	if err := Isolate(top.Full(Router), false, ports...); err != nil {
+		t.Fatal(err)
+	}
+	until(t, settleLimit, "answers afterwards", well)
+}
+
 // Each router learns a prefix from both nodes, shares the traffic over them,
 // and forgets it when they go.
 func TestRouters(t *testing.T) {

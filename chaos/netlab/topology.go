@@ -20,6 +20,9 @@ const (
 	PortCluster = "port5"
 )
 
+// PortTo is the router's interface towards a node, a port of its bridge.
+func PortTo(node string) string { return "to-" + node }
+
 // End is one end of a [Link].
 type End struct {
 	NS        string
@@ -137,7 +140,7 @@ func (p Plan) Topology(prefix string) Topology {
 	for _, n := range []string{NodeA, NodeB} {
 		t.Links = append(t.Links, Link{
 			A: End{NS: n, Interface: PortRouter, Addresses: []netip.Prefix{v4(p.NodePeer[n], 24), v4(p.NodePeer6[n], 64)}},
-			B: End{NS: Router, Interface: "to-" + n, Bridge: "br-nodes"},
+			B: End{NS: Router, Interface: PortTo(n), Bridge: "br-nodes"},
 		})
 		t.Routes = append(t.Routes, Route{n, any4, p.RouterPeer}, Route{n, any6, p.RouterPeer6})
 	}
