@@ -11,9 +11,13 @@ import (
 	"dyad/cluster/quorum"
 )
 
-// caseKills is how often a node is killed while it takes over, and while it
-// returns.
-const caseKills = 16
+// By how much later a node is killed than the time before.
+const (
+	takeoverStep = 75 * time.Millisecond
+	returnStep   = 250 * time.Millisecond
+	// maxKills bounds them: a takeover and a return take far fewer.
+	maxKills = 60
+)
 
 // caseStart is enough for an agent's start up to its first answer.
 const caseStart = 2 * time.Second
@@ -28,21 +32,19 @@ func TestKillCases(t *testing.T) {
 	s.play("the survivor killed while the other one returns", func(s *stage) { s.killedInReturn(nodeA) })
 }
 
-// killed starts a node and kills it, caseKills times, each time a bit later: as
-// long after the start as a share of whole. It tells how often the node had come
-// to its end before.
-func (s *stage) killed(node string, whole time.Duration, end func() bool) (ended int) {
-	return s.killedDuring(node, whole, func() {}, end)
-}
-
-// killedDuring is killed, with something that is done meanwhile in each start.
-func (s *stage) killedDuring(node string, whole time.Duration, do func(), end func() bool) (ended int) {
+// killed starts a node, does something meanwhile, and kills it, each time a step
+// later after its start, until two kills came after the end that is asked for.
+func (s *stage) killed(node string, step time.Duration, do func(), end func() bool) {
 	s.t.Helper()
-	for i := range caseKills {
+	kills, ended := 0, 0
+	for ; ended < 2; kills++ {
+		if kills == maxKills {
+			s.t.Fatalf("%d of %d kills came after the end", ended, kills)
+		}
 		s.on(node)
 		done := make(chan struct{})
 		go func() { defer close(done); do() }()
-		at := time.NewTimer(whole * time.Duration(i+1) / caseKills)
+		at := time.NewTimer(step * time.Duration(kills+1))
 		select {
 		case <-at.C:
 		case <-s.ctx().Done():
@@ -54,7 +56,7 @@ func (s *stage) killedDuring(node string, whole time.Duration, do func(), end fu
 		s.off(node)
 		<-done
 	}
-	return ended
+	s.t.Logf("%d kills, the last two after the end", kills)
 }
 
 func killedInTakeover(s *stage) {
@@ -81,8 +83,7 @@ func killedInTakeover(s *stage) {
 		s.answers(nodeA)
 		_, _ = s.Dyad(s.ctx(), nodeA, "takeover", "--confirm", nodeB, "--accept-loss", "--reason", "killed meanwhile")
 	}
-	ended := s.killedDuring(nodeA, 1200*time.Millisecond, again, func() bool { return s.status(nodeA).Writable })
-	s.t.Logf("%d of %d kills came after the end", ended, caseKills)
+	s.killed(nodeA, takeoverStep, again, func() bool { return s.status(nodeA).Writable })
 	s.on(nodeA)
 	s.eventually("a start that gets to its end", func() string {
 		if s.status(nodeA).Writable {
@@ -131,8 +132,7 @@ func (s *stage) killedInReturn(victim string) {
 		s.off(nodeA)
 		s.on(nodeB)
 	}
-	ended := s.killed(victim, 2*time.Second, func() bool { return s.status(victim).Mode == string(quorum.Pair) && s.status(victim).Writable })
-	s.t.Logf("%d of %d kills came after the end", ended, caseKills)
+	s.killed(victim, returnStep, func() {}, func() bool { return s.status(victim).Mode == string(quorum.Pair) && s.status(victim).Writable })
 	s.on(victim)
 	s.eventually("the pair", func() string {
 		// Killed as one of a pair, the node that is left waits for it.

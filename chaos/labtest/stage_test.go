@@ -31,6 +31,8 @@ const (
 	caseWrites = 2 // numbered services of one write
 	// caseHoldDown is the hold-down of a stage's nodes.
 	caseHoldDown = time.Second
+	// caseFailback is below that of a lab: each case waits for it, and none is about it.
+	caseFailback = 300 * time.Millisecond
 	nodeA, nodeB = netlab.NodeA, netlab.NodeB
 )
 
@@ -53,6 +55,10 @@ type stage struct {
 func newStage(t *testing.T, configure lab.Configure, prepare func(*stage)) *stage {
 	s := &stage{group: t, t: t, prepare: prepare, configure: func(node string, c *config.Config) {
 		c.Takeover.Authority, c.Takeover.HoldDown = config.AuthorityOperator, config.Duration(caseHoldDown)
+		// A case is not about how soon a silence is seen: a busy machine's stalls are
+		// none, and a person's word must be refused while the other node is heard.
+		c.Failover.Profile = config.ProfileConservative
+		c.Failover.FailbackDelay, c.Failover.FailbackMax = config.Duration(caseFailback), config.Duration(caseFailback)
 		if configure != nil {
 			configure(node, c)
 		}
