@@ -57,7 +57,7 @@ bench: build ## measure, and compare with the targets; writes build/bench/result
 	@$(GO) run ./cmd/dyadbench -only '$(ONLY)' -dyad bin/dyad -out build/bench/results.json
 
 .PHONY: cases
-cases: build ## every case of the two-node log on real processes (8 minutes; as root)
+cases: build ## every case of the two-node log on real processes (minutes; as root)
 	$(GO) test -count=1 -timeout 40m -run 'Cases$$' ./chaos/labtest
 
 .PHONY: torture
