@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -16,6 +17,21 @@ type Roster struct {
 	// everything that was committed when it was compared.
 	Waiting bool
 	Learner Member
+}
+
+// Shared tells by what lies in dir whether another member has a vote. Its member may
+// run: one that has heard no leader since its start answers nothing, [ReadRoster]
+// neither. Errors: ErrNoStore, ErrDamaged.
+func Shared(dir string) (bool, error) {
+	l, err := readWAL(dir)
+	if err != nil {
+		return false, fmt.Errorf("read who votes: %w", err)
+	}
+	m, err := l.members(l.commit())
+	if err != nil {
+		return false, fmt.Errorf("read who votes: %w: %w", ErrDamaged, err)
+	}
+	return slices.ContainsFunc(m.voters, func(id uint64) bool { return id != l.self }), nil
 }
 
 // ReadRoster asks the local member, without quorum. self is this

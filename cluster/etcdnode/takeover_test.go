@@ -178,6 +178,31 @@ func TestTakeoverKeepsTheTail(t *testing.T) {
 	}
 }
 
+// Of two voters the one that starts alone answers nothing. Its disk knows that
+// there is another one, until it is the only one.
+func TestSharedIsKnownWithoutAnAnswer(t *testing.T) {
+	a, b := pair(t)
+	lastAckOnly(t, a, b, 1)
+	if err := b.s.Restart(testContext(t, 5*time.Second), b.c); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "the store to run", func() bool { return b.s.PID() != 0 })
+	if r, err := ReadRoster(testContext(t, 2*time.Second), b.client, b.c.Name, nil); err == nil {
+		t.Errorf("it answers %+v: then the disk need not be asked", r)
+	}
+	if shared, err := Shared(b.c.Dir); !shared || err != nil {
+		t.Errorf("shared %v, %v", shared, err)
+	}
+	b.kill(t)
+	b.takeover(t, 2)
+	if shared, err := Shared(b.c.Dir); shared || err != nil {
+		t.Errorf("the only voter: shared %v, %v", shared, err)
+	}
+	if _, err := Shared(t.TempDir()); !errors.Is(err, ErrNoStore) {
+		t.Errorf("an empty directory: %v", err)
+	}
+}
+
 // What was begun anew is seen in the store itself, also before it is noted; not so
 // where the store may have been its member's alone before.
 func TestBegun(t *testing.T) {

@@ -34,6 +34,7 @@ type senses struct {
 	// boot is the peer's start that was last heard of before the log was given to
 	// this node.
 	boot string
+	read int // the process of the store whose disk was read instead
 }
 
 // look implements [steward.Config].Look.
@@ -81,6 +82,14 @@ func (s *senses) probe(ctx context.Context, calm bool) {
 	}
 	if roster, err := etcdnode.ReadRoster(pctx, s.p.client, s.p.cfg.Node, s.p.id.ClientTLS()); err == nil {
 		s.roster, s.listed = roster, time.Now()
+		return
+	}
+	// Without a quorum since its start it never answers. Who votes can't change
+	// meanwhile.
+	if pid := s.p.store.PID(); s.listed.IsZero() && s.read != pid {
+		if shared, err := etcdnode.Shared(storeDir(s.p.cfg)); err == nil {
+			s.roster, s.read = etcdnode.Roster{Shared: shared}, pid
+		}
 	}
 }
 
