@@ -17,6 +17,8 @@ import (
 const (
 	// maxGroup intents share one append.
 	maxGroup = 256
+	// minGroup share one in a store that takes small transactions only.
+	minGroup = 16
 	// maxConflicts is how often a group is decided anew because another node's
 	// events came first.
 	maxConflicts = 20
@@ -49,6 +51,7 @@ type outcome struct {
 type appender struct {
 	a        *Agent
 	queue    chan *intent
+	most     int // intents in a group; less in a store that takes smaller transactions
 	unfolded chan settled
 	// ahead is the state after the last append, which the fold may not have
 	// reached yet.
@@ -63,7 +66,7 @@ type settled struct {
 }
 
 func newAppender(a *Agent) *appender {
-	return &appender{a: a, queue: make(chan *intent, maxCommands), unfolded: make(chan settled, maxUnfolded)}
+	return &appender{a: a, queue: make(chan *intent, maxCommands), most: maxGroup, unfolded: make(chan settled, maxUnfolded)}
 }
 
 // submit waits for the outcome of a command.
@@ -109,7 +112,7 @@ func (p *appender) run(ctx context.Context) {
 }
 
 func (p *appender) gather(first ...*intent) []*intent {
-	for len(first) < maxGroup {
+	for len(first) < p.most {
 		select {
 		case in := <-p.queue:
 			first = append(first, in)
@@ -120,7 +123,8 @@ func (p *appender) gather(first ...*intent) []*intent {
 	return first
 }
 
-// group appends a group, deciding anew whenever the log moved on.
+// group appends a group, deciding anew whenever the log moved on. One that is
+// too large for the store goes in halves.
 func (p *appender) group(ctx context.Context, group []*intent) {
 	for attempt := 0; ; attempt++ {
 		plan := p.decide(group)
@@ -142,6 +146,12 @@ func (p *appender) group(ctx context.Context, group []*intent) {
 			p.a.keys.add(eventlog.Envelope{Seq: dup.Seq, Draft: eventlog.Draft{Key: dup.Key}})
 		case (errors.Is(err, eventlog.ErrConflict) || errors.Is(err, eventlog.ErrEpoch)) && attempt < maxConflicts && ctx.Err() == nil:
 			p.catchUp(ctx, attempt)
+		case errors.Is(err, eventlog.ErrTooLarge) && len(plan.intents) > 1:
+			half := len(plan.intents) / 2
+			p.most = max(minGroup, min(p.most, half))
+			p.group(ctx, plan.intents[:half])
+			p.group(ctx, plan.intents[half:])
+			return
 		default:
 			plan.fail(err)
 			return

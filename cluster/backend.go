@@ -54,6 +54,7 @@ func (a *Agent) Status(context.Context) api.Status {
 		st.StorePID = a.with.Store.PID()
 		up = st.StorePID != 0
 	}
+	st.External = a.p.Config.Store.Endpoints
 	st.AsOf = s.At
 	st.Writable, st.Why = a.mayWrite(s)
 	a.ret.status(&st)

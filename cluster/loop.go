@@ -59,13 +59,17 @@ func (a *Agent) input(timer *time.Timer, in stamped) {
 	case failover.PeerReport:
 		a.reports[v.Node] = v.Report
 	case failover.Synced:
-		a.synced = v.OK
+		if a.synced = v.OK; v.OK {
+			a.saver.put(a.state)
+		}
 	}
 	a.timeLine(in)
 	a.stepAt(timer, in.at, in.in)
 }
 
 // fold applies a step of the log.
+//
+// Invariant: half a fold is never a checkpoint; the one before it stays.
 func (a *Agent) fold(step logStep) {
 	if step.anew {
 		a.state, a.holding, a.synced = projections.State{}, true, false
@@ -78,7 +82,9 @@ func (a *Agent) fold(step logStep) {
 	if a.p.OnState != nil {
 		a.p.OnState(a.state)
 	}
-	a.saver.put(a.state)
+	if !a.holding || a.synced {
+		a.saver.put(a.state)
+	}
 }
 
 // tell lists what the machine must know of the state, and more.

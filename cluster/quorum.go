@@ -11,6 +11,15 @@ import (
 	"dyad/projections"
 )
 
+// external tells whether the log lies in a store that others run.
+func (a *Agent) external() bool { return a.p.Config.Store.External() }
+
+// removed tells whether the log went on without this node, in a store that it may
+// still reach.
+func (a *Agent) removed() bool {
+	return a.external() && a.with.Quorum != nil && a.with.Quorum.Status().Record.Mode == quorum.Stale
+}
+
 // takeoverBound is how long an operator's takeover may take.
 const takeoverBound = 30 * time.Second
 
@@ -49,6 +58,8 @@ func (a *Agent) mayTakeOver(s *Snapshot, r api.TakeoverRequest) error {
 	switch {
 	case a.with.Quorum == nil:
 		return refused("no-store", "dyad status", "this node keeps no log of its own")
+	case a.external():
+		return refused("external-store", "dyad status", "the log is in an external store, which needs neither node: there is nothing to take over")
 	case len(names) == 0:
 		return refused("single-node", "dyad status", "the cluster has one node, and it writes the log")
 	case r.Peer != names[0]:
@@ -112,7 +123,7 @@ func (a *Agent) Rejoin(ctx context.Context, who api.Caller, r api.JoinRequest) (
 			Fix: "dyad token create here, then dyad join there with an empty data directory",
 		}
 	}
-	if a.p.Readmit == nil {
+	if a.p.Readmit == nil || a.external() {
 		return api.JoinResponse{}, &api.Error{Class: api.ClassFailed, Code: "no-store", What: "rejoin", Why: "this node keeps no log of its own", Fix: "dyad status"}
 	}
 	return a.p.Readmit(ctx, r)
@@ -134,16 +145,19 @@ func (a *Agent) RemoveNode(ctx context.Context, who api.Caller, r api.RemoveNode
 	if ok, why := a.writable(s); !ok {
 		return res, notWritable("node remove", why)
 	}
-	res.Epoch = s.State.Head.Epoch + 1
+	change := projections.Apply{Commands: []projections.Command{projections.RemoveNode{Name: r.Node, Now: a.p.Now()}}}
+	if res.Epoch = s.State.Head.Epoch; !a.external() {
+		res.Epoch++
+		change.Commands = append(change.Commands, projections.StartEpoch{
+			Epoch: res.Epoch, Mode: string(quorum.Solo), Writers: []string{a.p.Config.Node},
+		})
+	}
 	if r.DryRun {
 		return res, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, takeoverBound)
 	defer cancel()
-	o := a.appender.submit(ctx, projections.Apply{Commands: []projections.Command{
-		projections.RemoveNode{Name: r.Node, Now: a.p.Now()},
-		projections.StartEpoch{Epoch: res.Epoch, Mode: string(quorum.Solo), Writers: []string{a.p.Config.Node}},
-	}}, projections.Meta{Actor: who.Actor, Source: a.source("api", ""), Reason: r.Reason, Correlation: a.p.NewID()})
+	o := a.appender.submit(ctx, change, projections.Meta{Actor: who.Actor, Source: a.source("api", ""), Reason: r.Reason, Correlation: a.p.NewID()})
 	if o.err != nil {
 		return res, a.failed(projections.RemoveNode{Name: r.Node}, projections.Meta{Actor: who.Actor, Reason: r.Reason}, o.err)
 	}

@@ -17,7 +17,8 @@ const (
 	// maxUnwritten facts wait in memory for the journal's fsync. Beyond that
 	// whoever reports a fact waits too, so nothing is dropped.
 	maxUnwritten = 16384
-	// copyPage facts are copied into the log with one append.
+	// copyPage facts are copied into the log with one append, or fewer into a
+	// store that takes smaller transactions only.
 	copyPage = 512
 	// copyRetry is the pause after the log could not be written.
 	copyRetry    = 250 * time.Millisecond
@@ -32,12 +33,13 @@ type recorder struct {
 	a       *Agent
 	queue   chan eventlog.Draft
 	written *signal
+	page    int // facts to copy with one append; touched by copy only
 	mu      sync.Mutex
 	failing string // why the journal can't be written; empty if it can
 }
 
 func newRecorder(a *Agent) *recorder {
-	return &recorder{a: a, queue: make(chan eventlog.Draft, maxUnwritten), written: newSignal()}
+	return &recorder{a: a, queue: make(chan eventlog.Draft, maxUnwritten), written: newSignal(), page: copyPage}
 }
 
 // fact queues a fact for the journal.
@@ -172,7 +174,7 @@ func (r *recorder) copyPage(ctx context.Context) (int, error) {
 	if r.a.ret.factsWait() {
 		return 0, fmt.Errorf("%w: the store is almost full", eventlog.ErrUnavailable)
 	}
-	drafts, err := r.a.p.Journal.Pending(copyPage)
+	drafts, err := r.a.p.Journal.Pending(r.page)
 	if err != nil || len(drafts) == 0 {
 		return 0, err
 	}
@@ -183,6 +185,10 @@ func (r *recorder) copyPage(ctx context.Context) (int, error) {
 		if errors.As(err, &dup) {
 			rest = without(rest, dup.Key)
 			continue
+		}
+		if errors.Is(err, eventlog.ErrTooLarge) && len(drafts) > 1 {
+			r.page = len(drafts) / 2
+			return r.copyPage(ctx)
 		}
 		if err != nil {
 			return 0, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -302,7 +301,7 @@ func (r *retainer) trim(ctx context.Context, floor eventlog.Head) error {
 // sealed. One node does it, the first by name.
 func (r *retainer) propose(ctx context.Context) error {
 	s := r.a.State()
-	writers := slices.DeleteFunc(slices.Sorted(slices.Values(s.Writers)), func(n string) bool { _, node := s.Nodes[n]; return !node })
+	writers := s.LogWriters()
 	if len(writers) == 0 || writers[0] != r.a.p.Config.Node {
 		return nil
 	}

@@ -18,10 +18,7 @@ func (f *folder) trimLog(c TrimLog) ([]eventlog.Draft, error) {
 	if c.UpTo.Seq <= f.s.Floor.Seq {
 		return nil, nil
 	}
-	for _, n := range f.s.Writers {
-		if _, node := f.s.Nodes[n]; !node {
-			continue // a voter that is no node keeps nothing
-		}
+	for _, n := range f.s.LogWriters() { // a voter that is no node keeps nothing
 		if c.Sealed[n] < c.UpTo.Seq {
 			return nil, refuse("trim-not-sealed", what, "wait until it has; dyad status shows how far it is",
 				"%s has sealed up to event %d only (%v)", n, c.Sealed[n], slices.Sorted(maps.Keys(c.Sealed)))

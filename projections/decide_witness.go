@@ -26,6 +26,10 @@ func (f *folder) setWitness(c SetWitness) ([]eventlog.Draft, error) {
 		return nil, err
 	}
 	now, old := eventlog.Witness{URL: c.URL, Fingerprint: c.Fingerprint}, f.s.Witness
+	if f.s.Mode == ModeExternal {
+		return nil, refuse("external-store", "witness "+now.URL, "dyad status",
+			"the log is in an external store, which needs neither node: nobody takes it over, so no witness is asked")
+	}
 	if old.URL != "" && old != now && !c.Replace {
 		return nil, refuse("witness-set", "witness "+now.URL, "dyad witness add --replace, and the same URL",
 			"the cluster has one already, %s, and a cluster has one at a time", old.URL)

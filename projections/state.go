@@ -60,6 +60,18 @@ type State struct {
 // NodeNames returns the names of all nodes, sorted.
 func (s State) NodeNames() []string { return slices.Sorted(maps.Keys(s.Nodes)) }
 
+// ModeExternal is the mode of a log in a store that others run: every node writes
+// it, and Writers names nobody.
+const ModeExternal = "EXTERNAL"
+
+// LogWriters are the nodes that may write the log, sorted.
+func (s State) LogWriters() []string {
+	if s.Mode == ModeExternal {
+		return s.NodeNames()
+	}
+	return slices.DeleteFunc(slices.Sorted(slices.Values(s.Writers)), func(n string) bool { _, node := s.Nodes[n]; return !node })
+}
+
 // PeerKeys returns the keys of all peers, sorted by switch and address.
 func (s State) PeerKeys() []PeerKey {
 	return slices.SortedFunc(maps.Keys(s.Peers), PeerKey.Compare)

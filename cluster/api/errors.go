@@ -45,7 +45,7 @@ func (e *Error) GetStatus() int {
 }
 
 // AsError classifies what a [Backend] returned: an *Error keeps its class, a
-// *projections.Refusal is refused, eventlog.ErrUnavailable and a deadline that
+// *projections.Refusal and eventlog.ErrTooLarge are refused, eventlog.ErrUnavailable and a deadline that
 // passed are unavailable, anything else failed. nil stays nil.
 func AsError(err error) *Error {
 	var e *Error
@@ -61,6 +61,11 @@ func AsError(err error) *Error {
 		return &Error{
 			Class: ClassUnavailable, Code: "log-unavailable", What: "the log", Why: err.Error(),
 			Fix: "dyad status, then repeat the command; announcements go on meanwhile",
+		}
+	case errors.Is(err, eventlog.ErrTooLarge):
+		return &Error{
+			Class: ClassRefused, Code: "too-large", What: "the request", Why: err.Error(),
+			Fix: "make the changes in several steps; an etcd of your own takes more at once with --max-txn-ops=16384 --max-request-bytes=8388608",
 		}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{

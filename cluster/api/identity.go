@@ -52,6 +52,9 @@ type JoinRequest struct {
 	Node eventlog.Node `json:"node"`
 	// PeerURL is where its etcd member will listen for the other member.
 	PeerURL string `json:"peer_url"`
+	// Store is the key prefix in the external store that it takes the log from;
+	// empty: it has a member of its own.
+	Store string `json:"store,omitempty"`
 	// Request is its certificate signing request, in PEM.
 	Request string `json:"request"`
 }

@@ -106,7 +106,9 @@ type Status struct {
 	Boot    string `json:"boot"`
 	PID     int    `json:"pid"`
 	// StorePID is the process of the embedded etcd; 0 if it is down.
-	StorePID int       `json:"store_pid"`
+	StorePID int `json:"store_pid"`
+	// External is where the log lies if not in an embedded etcd: the endpoints.
+	External []string  `json:"external_store,omitempty"`
 	Started  time.Time `json:"started"`
 	Cluster  string    `json:"cluster"`
 	Mode     string    `json:"mode"`

@@ -26,6 +26,8 @@ type Config struct {
 	Takeover Takeover   `json:"takeover"`
 	Speaker  Speaker    `json:"speaker"`
 	Log      Log        `json:"log"`
+	// Store is where the log lies; without endpoints in a store of this node's own.
+	Store Store `json:"store"`
 	// Retention says when events leave the store for sealed segments.
 	Retention Retention `json:"retention"`
 	Access    Access    `json:"access"`

@@ -38,6 +38,22 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func external(endpoints string) string {
+	return "store: {endpoints: ['" + strings.ReplaceAll(endpoints, ",", "', '") + "'], ca: /pki/ca, cert: /pki/cert, key: /pki/key}\n"
+}
+
+func TestExternalStore(t *testing.T) {
+	for given, want := range map[string]string{"": "dyad/", ", prefix: site-1": "site-1/", ", prefix: a/b/": "a/b/"} {
+		c, err := Load(write(t, good+strings.Replace(external("https://[2001:db8::1]:2379,https://etcd-2:2379"), "}", given+"}", 1)), func(string) string { return "" })
+		if err != nil || !c.Store.External() || c.Store.Prefix != want {
+			t.Errorf("%q: %+v %v", given, c.Store, err)
+		}
+	}
+	if c, err := Load(write(t, good), func(string) string { return "" }); err != nil || c.Store.External() {
+		t.Errorf("without endpoints: %+v %v", c.Store, err)
+	}
+}
+
 func TestBadConfigurations(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"unknown field":  {good + "colour: red\n", `unknown field "colour"`},
@@ -62,6 +78,18 @@ func TestBadConfigurations(t *testing.T) {
 		"hot events":     {good + "retention: {hotEvents: 100}\n", "retention.hotEvents"},
 		"hot age":        {good + "retention: {hotAge: 1m}\n", "retention.hotAge"},
 		"quota":          {good + "retention: {quotaMiB: 1}\n", "retention.quotaMiB"},
+		"no endpoint":    {good + "store: {prefix: x/}\n", "store.endpoints"},
+		"plain endpoint": {good + external("http://10.0.0.9:2379"), `"http://10.0.0.9:2379" is not https://HOST:PORT`},
+		"endpoint path":  {good + external("https://10.0.0.9:2379/v3"), "is not https://HOST:PORT"},
+		"endpoint port":  {good + external("https://10.0.0.9"), "is not https://HOST:PORT"},
+		"endpoint user":  {good + external("https://me:word@10.0.0.9:2379"), "is not https://HOST:PORT"},
+		"endpoint twice": {good + external("https://a:1,https://a:1"), "named twice"},
+		"endpoints":      {good + external(strings.Repeat("https://a:1,", maxEndpoints)+"https://b:1"), "more than 16"},
+		"no store key":   {good + "store: {endpoints: ['https://a:1'], ca: /ca, cert: /cert}\n", "store.key"},
+		"store prefix":   {good + strings.Replace(external("https://a:1"), "}", ", prefix: a b}", 1), "store.prefix"},
+		"store field":    {good + "store: {endpoint: x}\n", `unknown field "endpoint"`},
+		"external tor":   {good + external("https://a:1") + "takeover: {authority: tor}\n", "nobody takes it over"},
+		"external fence": {good + external("https://a:1") + "takeover: {fence: {command: [/bin/true]}}\n", "nobody is fenced"},
 		"too large":      {good + "# " + strings.Repeat("x", MaxFile), "larger"},
 	} {
 		if tc.want == "" {

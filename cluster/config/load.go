@@ -148,6 +148,11 @@ func (c *Config) Finish() error {
 	errs = append(errs, c.checkSwitches()...)
 	errs = append(errs, c.Access.check()...)
 	errs = append(errs, c.Retention.check()...)
+	errs = append(errs, c.Store.check()...)
+	if c.Store.External() {
+		c.Store.finish()
+		errs = append(errs, c.Takeover.checkExternal()...)
+	}
 	if len(errs) > 0 {
 		return fmt.Errorf("the configuration is wrong:\n%w", errors.Join(errs...))
 	}

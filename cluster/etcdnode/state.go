@@ -34,6 +34,9 @@ type State struct {
 	Next     eventlog.Epoch   `json:"next,omitempty"`
 	By       quorum.Authority `json:"by,omitempty"`
 	Evidence json.RawMessage  `json:"evidence,omitempty"`
+	// External is the prefix of the log's keys in a store that others run; empty:
+	// the log lies in this node's own.
+	External string `json:"external,omitempty"`
 	// Members maps the name of every member of the store to its peer URL.
 	Members map[string]string `json:"members"`
 	// Gossip are the addresses to find the other node at, host:port.

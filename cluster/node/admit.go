@@ -24,7 +24,9 @@ func (p *process) admit(ctx context.Context, who api.Caller, r api.JoinRequest) 
 	switch {
 	case err != nil:
 		return refuse(api.ClassUsage, "request", err.Error(), "install the same dyad on both nodes")
-	case !strings.HasPrefix(r.PeerURL, "https://"):
+	case r.Store != p.file.get().External:
+		return refuse(api.ClassRefused, "store", otherStore(p.file.get().External, r.Store), "give both nodes the same store: section in their configuration")
+	case r.Store == "" && !strings.HasPrefix(r.PeerURL, "https://"):
 		return refuse(api.ClassUsage, "peer-url", r.PeerURL+" is not https", "install the same dyad on both nodes")
 	case r.Node.Name == p.cfg.Node:
 		return refuse(api.ClassRefused, "node-name", "this node has that name", "give the other node another name: node: in its configuration")

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 
 	"dyad/cluster/config"
+	"dyad/cluster/etcdnode"
+	"dyad/cluster/quorum"
 	"dyad/eventlog"
 	"dyad/projections"
 )
@@ -46,11 +48,26 @@ func prefixesOf(i net.Interface) []netip.Prefix {
 }
 
 // declarations are what a node says of itself when it starts.
-func declarations(c config.Config, version, cluster string, first bool) func(projections.State) []projections.Command {
+//
+// Invariant: a node that the external store's log does not have any more says
+// nothing, and only the first one, once, begins a log that is empty.
+func declarations(c config.Config, version string, n etcdnode.State) func(projections.State) []projections.Command {
 	return func(s projections.State) []projections.Command {
 		var cmds []projections.Command
+		_, known := s.Nodes[c.Node]
+		first := n.Mode == quorum.Solo
+		if n.External != "" {
+			first = n.Mode == quorum.External && n.Epoch == 0
+			if !known && !first && n.Mode != quorum.Joining {
+				return nil
+			}
+		}
 		if first && s.Head.Epoch == 0 {
-			cmds = append(cmds, projections.StartEpoch{Epoch: 1, Mode: "SOLO", Writers: []string{c.Node}, Cluster: cluster})
+			start := projections.StartEpoch{Epoch: 1, Mode: string(n.Mode), Writers: []string{c.Node}, Cluster: n.Cluster}
+			if n.External != "" {
+				start.Writers = []string{}
+			}
+			cmds = append(cmds, start)
 		}
 		cmds = append(cmds, projections.JoinNode{Node: ownNode(c, version)})
 		for _, name := range switchNames(c) {

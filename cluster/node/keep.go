@@ -102,7 +102,7 @@ func (p *process) mayTakeIn(what string, r api.JoinRequest) error {
 	s := p.steward.Status()
 	fix := "dyad status on " + p.cfg.Node + ", then again"
 	switch alone := s.Record.Mode == quorum.Solo || s.Record.Mode == quorum.Sole; {
-	case !alone:
+	case !alone && !p.external():
 		return notTaken(api.ClassRefused, "not-alone", what, r, "the log is "+string(s.Mode)+": it has no room for another writer", fix)
 	case s.Record.Step == quorum.Granted || !s.Writable:
 		return notTaken(api.ClassUnavailable, "log-not-writable", what, r, s.Why, fix)
@@ -115,13 +115,20 @@ func (p *process) mayTakeIn(what string, r api.JoinRequest) error {
 // Invariant: a node is taken in only after whatever it held before was set
 // aside, or it never held anything: its vote comes from the copy it makes now.
 func (p *process) takeIn(ctx context.Context, what string, r api.JoinRequest) (api.JoinResponse, error) {
+	if p.external() {
+		return p.joinResponse(nil), nil // whoever has a certificate of the store's reaches the log
+	}
 	_, members, err := etcdnode.Readmit(ctx, p.client, r.Node.Name, r.PeerURL)
 	if err != nil {
 		return api.JoinResponse{}, notTaken(api.ClassFailed, what, what, r, err.Error(), "dyad status on "+p.cfg.Node+", then again with the same token")
 	}
+	return p.joinResponse(members), nil
+}
+
+func (p *process) joinResponse(members map[string]string) api.JoinResponse {
 	// Right after its first start a node's log is ahead of its record.
 	epoch := max(p.steward.Status().Record.Epoch, p.agent.State().Head.Epoch)
 	return api.JoinResponse{
 		Cluster: p.file.get().Cluster, Epoch: epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
-	}, nil
+	}
 }

@@ -41,7 +41,7 @@ func start(c config.Config) error {
 
 func TestInitPreparesOnce(t *testing.T) {
 	c := testConfig(t)
-	s, err := Init(c, "test")
+	s, err := Init(t.Context(), c, "test")
 	if err != nil || s.Mode != quorum.Solo || s.Cluster == "" {
 		t.Fatalf("%+v %v", s, err)
 	}
@@ -54,7 +54,7 @@ func TestInitPreparesOnce(t *testing.T) {
 			t.Errorf("%s: %v %v", f, info.Mode(), err)
 		}
 	}
-	if _, err := Init(c, "test"); err == nil || !strings.Contains(err.Error(), "belongs to node-a") {
+	if _, err := Init(t.Context(), c, "test"); err == nil || !strings.Contains(err.Error(), "belongs to node-a") {
 		t.Errorf("a second init: %v", err)
 	}
 	if again, err := etcdnode.LoadState(c.DataDir); err != nil || again.Cluster != s.Cluster {
@@ -131,7 +131,7 @@ func TestStartsThatAreRefused(t *testing.T) {
 
 func mustInit(t *testing.T, c config.Config) {
 	t.Helper()
-	if _, err := Init(c, "test"); err != nil {
+	if _, err := Init(t.Context(), c, "test"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -159,7 +159,8 @@ func TestJoinsThatAreRefused(t *testing.T) {
 
 func TestDeclarations(t *testing.T) {
 	c := testConfig(t)
-	cmds := declarations(c, "test", "cluster-1", true)(projections.State{})
+	first := etcdnode.State{Node: c.Node, Cluster: "cluster-1", Mode: quorum.Solo}
+	cmds := declarations(c, "test", first)(projections.State{})
 	if len(cmds) != 3 {
 		t.Fatalf("%d declarations, want epoch, node and switch", len(cmds))
 	}
@@ -173,7 +174,7 @@ func TestDeclarations(t *testing.T) {
 	// What an operator set by command, a restart does not undo.
 	known := projections.State{Switches: map[string]eventlog.Switch{"vSwitch1": {Name: "vSwitch1", ID: "kept", Storage: true}}}
 	known.Head.Epoch = 2
-	cmds = declarations(c, "test", "cluster-1", true)(known)
+	cmds = declarations(c, "test", first)(known)
 	if sw := cmds[1].(projections.DeclareSwitch).Switch; sw.Compute || !sw.Storage || sw.ID != "kept" {
 		t.Errorf("after a restart: %+v", sw)
 	}

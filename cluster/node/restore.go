@@ -98,6 +98,12 @@ func Restore(ctx context.Context, c config.Config, f *backup.File, o RestoreOpti
 		Release: o.Release, Cluster: uuid.NewString(), Node: c.Node, Mode: quorum.Solo,
 		Epoch: f.Manifest.Epoch + epochLeap, Members: map[string]string{c.Node: peerURL(c)},
 	}
+	if c.Store.External() {
+		r.next.Mode, r.next.External, r.next.Members, r.next.Epoch = quorum.External, c.Store.Prefix, nil, 0
+	}
+	if err := tryExternal(ctx, c, r.next.Cluster, false); err != nil {
+		return r.next, err
+	}
 	if r.id, err = identity.Create(r.next.Cluster, identityOptions(c)); err != nil {
 		return r.next, fmt.Errorf("the identity of this node can't be written: %w\n  try: free some space, then restore again", err)
 	}
@@ -145,6 +151,9 @@ func prepareEmpty(c config.Config) (unlock func(), err error) {
 
 // withStore runs the store, a new and empty one at first, while do works on it.
 func (r *restoring) withStore(ctx context.Context, do func(context.Context, *etcdlog.Log) error) error {
+	if r.c.Store.External() {
+		return withExternal(r.c, r.next.Cluster, func(log *etcdlog.Log) error { return r.intoExternal(ctx, log, do) })
+	}
 	sup, err := etcdnode.Start(context.Background(), etcdnode.SupervisorConfig{
 		Exe: r.o.Exe, Args: r.o.StoreArgs, Log: r.o.Log,
 		Serve: etcdnode.ServeConfig{
@@ -167,6 +176,18 @@ func (r *restoring) withStore(ctx context.Context, do func(context.Context, *etc
 		return fmt.Errorf("%w\n  try: see that ports %d and %d are free, and --config", err, r.c.Ports.StorePeer, r.c.Ports.StoreClient)
 	}
 	return r.work(ctx, do)
+}
+
+// intoExternal drops what a restore that fails has put into the store: the next
+// attempt has another cluster ID, and would not come by it.
+func (r *restoring) intoExternal(ctx context.Context, log *etcdlog.Log, do func(context.Context, *etcdlog.Log) error) error {
+	err := do(ctx, log)
+	if err == nil {
+		return nil
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBound)
+	defer cancel()
+	return errors.Join(err, log.ImportUndo(undo))
 }
 
 func (r *restoring) work(ctx context.Context, do func(context.Context, *etcdlog.Log) error) error {
@@ -232,9 +253,13 @@ func runOf(content []byte) ([]eventlog.Envelope, error) {
 func (r *restoring) begin(ctx context.Context, log *etcdlog.Log) error {
 	m := r.f.Manifest
 	planner := projections.NewPlanner(r.state)
-	cmds := []projections.Command{projections.StartEpoch{
-		Epoch: r.next.Epoch, Mode: string(quorum.Solo), Writers: []string{r.c.Node}, Cluster: r.next.Cluster,
-	}}
+	start := projections.StartEpoch{
+		Epoch: m.Epoch + epochLeap, Mode: string(r.next.Mode), Writers: []string{r.c.Node}, Cluster: r.next.Cluster,
+	}
+	if r.c.Store.External() {
+		start.Writers = []string{}
+	}
+	cmds := []projections.Command{start}
 	// The replaced one goes first, as one node has to stay.
 	names := slices.DeleteFunc(r.state.NodeNames(), func(n string) bool { return n == r.c.Node || n == m.Node })
 	if m.Node != r.c.Node {

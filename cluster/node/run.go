@@ -135,23 +135,18 @@ func (p *process) openDir(context.Context) error {
 	if state.Node != p.cfg.Node {
 		return fmt.Errorf("it belongs to %s, and this node is %s\n  try: node: %s in the configuration", state.Node, p.cfg.Node, state.Node)
 	}
+	if prefix := p.cfg.Store.Prefix; state.External != prefix {
+		return fmt.Errorf("%s\n  try: the store: section this node was made with, or dyad backup, and dyad restore into an empty directory", otherStore(state.External, prefix))
+	}
 	p.file = &stateFile{dir: p.cfg.DataDir, state: state}
 	return p.openIdentity()
 }
 
 // build makes the agent and everything it owns.
 func (p *process) build(context.Context) error {
-	var err error
-	cc := etcdlog.ClientConfig(clientURL(p.cfg))
-	cc.TLS = p.id.ClientTLS()
-	if p.client, err = clientv3.New(cc); err != nil {
+	if err := p.openLog(); err != nil {
 		return err
 	}
-	p.later(func(context.Context) { _ = p.client.Close() })
-	if p.log, err = etcdlog.Open(p.client, etcdlog.Options{Logger: p.opts.Log}); err != nil {
-		return err
-	}
-	p.later(func(context.Context) { p.log.Close() })
 	segments, err := segment.Open(segmentsDir(p.cfg))
 	if err != nil {
 		return err
@@ -188,16 +183,44 @@ func (p *process) build(context.Context) error {
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
 		Log: whole, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
-		Retention: &cluster.Retention{
-			Segments: sealed{segments}, Floor: p.log.Floor, Trim: whole.Trim,
-			Room: etcdnode.NewRoom(p.client),
-		},
-		Witness: p.witnesses, KeptWitness: func() eventlog.Witness { return p.file.get().Witness },
+		Retention:  p.retention(segments, whole),
+		Witness:    p.witnesses, KeptWitness: func() eventlog.Witness { return p.file.get().Witness },
 		Admit: p.admit, Readmit: p.readmit, OnState: p.onState, Identity: &keys{p: p},
-		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get().Cluster, p.file.get().Mode == quorum.Solo),
+		Bootstrap: declarations(p.cfg, p.opts.Version, p.file.get()),
 		Now:       time.Now, NewID: newID, Logger: p.opts.Log,
 	})
 	return nil
+}
+
+// openLog opens the log: in this node's own store, or in one that others run.
+func (p *process) openLog() (err error) {
+	cc, o := etcdlog.ClientConfig(clientURL(p.cfg)), etcdlog.Options{}
+	cc.TLS = p.id.ClientTLS()
+	if p.external() {
+		if cc, o, err = externalLog(p.cfg, p.file.get().Cluster); err != nil {
+			return err
+		}
+		o.Seen = lastSeen(p.cfg)
+	}
+	if p.client, err = clientv3.New(cc); err != nil {
+		return err
+	}
+	p.later(func(context.Context) { _ = p.client.Close() })
+	o.Logger = p.opts.Log
+	if p.log, err = etcdlog.Open(p.client, o); err != nil {
+		return err
+	}
+	p.later(func(context.Context) { p.log.Close() })
+	return nil
+}
+
+// retention looks after the size of the store only where it is this node's own.
+func (p *process) retention(segments *segment.Store, whole *segment.Log) *cluster.Retention {
+	r := &cluster.Retention{Segments: sealed{segments}, Floor: p.log.Floor, Trim: whole.Trim}
+	if !p.external() {
+		r.Room = etcdnode.NewRoom(p.client)
+	}
+	return r
 }
 
 // newID is a UUIDv7.
@@ -215,6 +238,10 @@ func (p *process) serve() etcdnode.ServeConfig {
 
 // startStore starts the store, unless a takeover or a return comes first.
 func (p *process) startStore(context.Context) error {
+	if p.external() {
+		p.useExternal()
+		return nil
+	}
 	if err := p.checkStore(); err != nil {
 		return err
 	}
@@ -232,12 +259,17 @@ func (p *process) startStore(context.Context) error {
 	p.store = sup
 	p.later(sup.Stop)
 	p.looks = &senses{p: p}
-	p.steward = steward.New(steward.Config{
-		Self: p.cfg.Node, Record: s.Record(), HoldDown: p.holdDown(), Look: p.looks.look, Save: func(m quorum.Move, s quorum.Sight) error { return p.file.save(m, s, p.agent.State()) }, Deeds: p.deeds(),
-		Claim: p.claims.get, OnChange: p.quorumChanged, Now: time.Now, Log: p.opts.Log,
-	})
+	p.startSteward(p.looks.look)
 	p.agent.Attach(cluster.Attached{Store: sup, Quorum: p.steward})
 	return nil
+}
+
+func (p *process) startSteward(look func(context.Context) steward.Reading) {
+	p.steward = steward.New(steward.Config{
+		Self: p.cfg.Node, Record: p.file.get().Record(), HoldDown: p.holdDown(), Look: look, Deeds: p.deeds(),
+		Save:  func(m quorum.Move, s quorum.Sight) error { return p.file.save(m, s, p.agent.State()) },
+		Claim: p.claims.get, OnChange: p.quorumChanged, Now: time.Now, Log: p.opts.Log,
+	})
 }
 
 // voidGrant ends a takeover that was broken off and must not go on by itself.

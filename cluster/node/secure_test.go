@@ -100,7 +100,14 @@ func liveConfig(t *testing.T, name, address string) config.Config {
 // run runs an agent until the test ends.
 func run(t *testing.T, c config.Config) *live {
 	t.Helper()
-	l := &live{c: c, client: api.NewClient(api.ClientOptions{Socket: c.Socket}), log: &spoken{}}
+	l, _ := runUntil(t, c)
+	return l
+}
+
+// runUntil runs an agent until stop is called, or the test ends.
+func runUntil(t *testing.T, c config.Config) (l *live, stop func()) {
+	t.Helper()
+	l = &live{c: c, client: api.NewClient(api.ClientOptions{Socket: c.Socket}), log: &spoken{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
@@ -119,7 +126,7 @@ func run(t *testing.T, c config.Config) *live {
 			t.Logf("%s said:\n%s", c.Node, l.log)
 		}
 	})
-	return l
+	return l, l.stop
 }
 
 // within polls for a level.

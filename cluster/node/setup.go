@@ -22,7 +22,7 @@ const joinBound = 30 * time.Second
 
 // Init makes this node the first of a new cluster. It refuses a data directory
 // that is in use.
-func Init(c config.Config, version string) (etcdnode.State, error) {
+func Init(ctx context.Context, c config.Config, version string) (etcdnode.State, error) {
 	var s etcdnode.State
 	unlock, err := prepare(c)
 	if err != nil {
@@ -30,12 +30,18 @@ func Init(c config.Config, version string) (etcdnode.State, error) {
 	}
 	defer unlock()
 	id := uuid.NewString()
+	if err := tryExternal(ctx, c, id, false); err != nil {
+		return s, err
+	}
 	if _, err := identity.Create(id, identityOptions(c)); err != nil {
 		return s, err
 	}
 	s = etcdnode.State{
 		Release: version, Cluster: id, Node: c.Node, Mode: quorum.Solo,
 		Members: map[string]string{c.Node: peerURL(c)},
+	}
+	if c.Store.External() {
+		s.Mode, s.External, s.Members = quorum.External, c.Store.Prefix, nil
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
 }
@@ -71,8 +77,18 @@ func Join(ctx context.Context, c config.Config, address, token, version string) 
 	defer cancel()
 	client := api.NewClient(api.ClientOptions{Address: address, TLS: conf, Timeout: joinBound})
 	defer client.Close()
-	r, err := client.Join(ctx, api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c), Request: string(request)})
+	if err := tryExternal(ctx, c, t.CA, false); err != nil {
+		return s, err
+	}
+	ask := api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c), Request: string(request)}
+	if c.Store.External() {
+		ask.Store, ask.PeerURL = c.Store.Prefix, ""
+	}
+	r, err := client.Join(ctx, ask)
 	if err != nil {
+		return s, err
+	}
+	if err := tryExternal(ctx, c, r.Cluster, true); err != nil {
 		return s, err
 	}
 	grant := identity.Grant{Certificate: []byte(r.Certificate), CAKey: identity.NewSecret(r.CAKey)}
@@ -88,7 +104,7 @@ func Join(ctx context.Context, c config.Config, address, token, version string) 
 	}
 	s = etcdnode.State{
 		Release: version, Cluster: r.Cluster, Node: c.Node, Mode: quorum.Joining,
-		Epoch: r.Epoch, Members: r.Members, Gossip: r.Gossip,
+		Epoch: r.Epoch, External: ask.Store, Members: r.Members, Gossip: r.Gossip,
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
 }

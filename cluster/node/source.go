@@ -46,6 +46,9 @@ func fromFiles(dir string) (source, error) {
 	if err != nil {
 		return source{}, err
 	}
+	if st.External != "" {
+		return source{}, errors.New("the log is in an external store, and little of it lies on this disk\n  try: start dyad, or look at the etcd behind store.endpoints, then again")
+	}
 	sealed, err := segment.Look(filepath.Join(dir, segmentsName))
 	if err != nil {
 		return source{}, err

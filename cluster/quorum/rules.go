@@ -39,6 +39,8 @@ func (u rules) need(g guard, ok bool) bool { return ok || u.without == g }
 
 func (u rules) next(r Record, s Sight) Move {
 	switch {
+	case s.External:
+		return external(r, s)
 	case r.Step == Granted && s.Peer.Epoch >= r.Next && u.need(guardChoice, !r.Exclusive() && s.Peer.alone()):
 		// Two words contradict each other.
 		return u.stepBack(r, s.Peer.Epoch, s)

@@ -29,6 +29,9 @@ type Sight struct {
 	Learner bool
 	// Leaving: this agent is being stopped as planned.
 	Leaving bool
+	// External: the log lies in a store that others run. Log.Self is whether the
+	// log has this node, once it was read to its end.
+	External bool
 	// HoldDown is how long the peer must be silent on every path.
 	HoldDown time.Duration
 }
@@ -45,6 +48,8 @@ type LogSight struct {
 	Refusing time.Duration
 	// Shared: another member has a vote in the store.
 	Shared bool
+	// Trouble is why an external store is not writable.
+	Trouble string
 }
 
 // PeerSight is what was last heard from the other node, over whichever path.

@@ -14,10 +14,11 @@ const (
 	Stale     Mode = "STALE"     // no proof of having the newest log; read-only
 	Joining   Mode = "JOINING"   // a learner, not yet a voter
 	Witnessed Mode = "WITNESSED" // a pair with a third voter
+	External  Mode = "EXTERNAL"  // the log lies in a store that others run
 )
 
 // Modes lists every mode.
-func Modes() []Mode { return []Mode{Solo, Pair, Suspended, Sole, Stale, Joining, Witnessed} }
+func Modes() []Mode { return []Mode{Solo, Pair, Suspended, Sole, Stale, Joining, Witnessed, External} }
 
 // Claim is what a witness holds of a cluster: who may write its log, since when.
 // It changes by compare-and-swap only, so of two nodes that ask at the same

@@ -85,7 +85,7 @@ func New(c Config) *Steward {
 		cfg: c, poke: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	// Until the first look nothing is promised.
-	m := quorum.Next(c.Record, quorum.Sight{Self: c.Self, HoldDown: c.HoldDown})
+	m := quorum.Next(c.Record, quorum.Sight{Self: c.Self, HoldDown: c.HoldDown, External: c.Record.Mode == quorum.External})
 	s.status = Status{Record: c.Record, Mode: m.Mode, Why: "the agent has just started", Fix: "wait a moment", Since: c.Now()}
 	return s
 }

@@ -36,7 +36,7 @@ func openEtcd(t Target, o Options) (Witness, error) {
 		scheme = "http://"
 	} else {
 		var err error
-		if conf.TLS, err = etcdTLS(t); err != nil {
+		if conf.TLS, err = EtcdTLS(t.CA, t.Cert, t.Key); err != nil {
 			return nil, fmt.Errorf("the witness %s: %w", t.URL(), err)
 		}
 	}
@@ -50,24 +50,26 @@ func openEtcd(t Target, o Options) (Witness, error) {
 	return &etcd{t: t, o: o, client: client}, nil
 }
 
-func etcdTLS(t Target) (*tls.Config, error) {
-	pem, err := os.ReadFile(t.CA)
+// EtcdTLS are the settings for a client of an etcd that others run, from PEM
+// files. Without cert it shows none.
+func EtcdTLS(ca, cert, key string) (*tls.Config, error) {
+	pem, err := os.ReadFile(ca)
 	if err != nil {
 		return nil, err
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
 	if !conf.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", t.CA)
+		return nil, fmt.Errorf("%s holds no certificate in PEM", ca)
 	}
-	if t.Cert == "" {
+	if cert == "" {
 		return conf, nil
 	}
-	if _, err := tls.LoadX509KeyPair(t.Cert, t.Key); err != nil {
+	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
 		return nil, err
 	}
 	// Read again at every connection: certificates renew.
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		c, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		c, err := tls.LoadX509KeyPair(cert, key)
 		return &c, err
 	}
 	return conf, nil

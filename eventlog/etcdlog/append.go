@@ -68,7 +68,7 @@ func (l *Log) appendAt(ctx context.Context, b eventlog.Batch, d dependencies, at
 			return nil, err
 		}
 		if done {
-			l.saw(sealed[len(sealed)-1].Seq)
+			_ = l.saw(0, sealed[len(sealed)-1].Seq) // it stands, whatever was seen
 			return sealed, nil
 		}
 		if at = next; attempt > 0 && b.ExpectedHead == nil {
@@ -130,16 +130,21 @@ type base struct {
 // readBase reads what d names at one revision, with or without quorum.
 func (l *Log) readBase(ctx context.Context, d dependencies, quorum bool) (base, error) {
 	var opts []clientv3.OpOption
-	if !quorum {
-		opts = append(opts, clientv3.WithSerializable())
+	if quorum = quorum || l.opts.Shared; !quorum {
+		opts = l.local()
 	}
 	cctx, cancel := l.call(ctx)
 	defer cancel()
+	least := l.known()
 	resp, err := l.client.Txn(cctx).Then(d.gets(opts...)...).Commit()
 	if err != nil {
 		return base{}, l.mapped(ctx, "read the end of the log", err)
 	}
-	return d.decode(resp.Responses, quorum)
+	at, err := d.decode(resp.Responses, quorum)
+	if err == nil && l.opts.Shared {
+		err = l.saw(least, at.Head.Seq) // nothing is added to another log, or to what is left of this one
+	}
+	return at, err
 }
 
 func (d dependencies) decode(rs []*pb.ResponseOp, certain bool) (base, error) {

@@ -26,6 +26,9 @@
 // until it caught up. The client should therefore know one endpoint: the local
 // member's.
 //
+// A store that others run has several endpoints, and each request may be answered
+// by another member. There every question asks the quorum: see [Options].Shared.
+//
 // After a takeover that gave up the end of a log (see the design of SOLE and
 // STALE) open a new handle: this one insists on what it saw.
 package etcdlog
@@ -61,6 +64,11 @@ const (
 	// how much one Read returns before it stops short of its limit.
 	pageEvents = 1024
 	readBytes  = 16 << 20
+	// bulkKeys is how many keys one transaction of a trim or an import touches,
+	// sharedBulk the same in a shared store: three operations each fit into the 128
+	// that etcd takes if nobody says otherwise.
+	bulkKeys   = 1024
+	sharedBulk = 40
 	// sendBytes is what the client may send: above what the store accepts
 	// (8 MiB), so that the store's clear error comes first.
 	sendBytes = 12 << 20
@@ -80,6 +88,12 @@ type Options struct {
 	// Set it only where the member is known not to be a fresh learner: on one
 	// it shows an empty log.
 	Serializable bool
+	// Shared is for a store that others run and configure: all reads ask the
+	// quorum, and what can be split is split to fit etcd's default limits.
+	Shared bool
+	// Seen is an event that the log is known to have had. A store that ends before
+	// it holds another log, or lost this one, and gives ErrUnavailable.
+	Seen eventlog.Seq
 }
 
 // Log is an [eventlog.Log] on etcd. It passes the suite in eventlog/logtest.
@@ -88,6 +102,7 @@ type Log struct {
 	opts   Options
 	log    *slog.Logger
 	keys   keys
+	bulk   int // keys in one transaction that can have any size
 
 	ctx   context.Context // ends with Close
 	close context.CancelFunc
@@ -117,7 +132,10 @@ func Open(client *clientv3.Client, opts Options) (*Log, error) {
 	if opts.CallTimeout <= 0 {
 		opts.CallTimeout = DefaultCallTimeout
 	}
-	l := &Log{client: client, opts: opts, log: opts.Logger, keys: keys(opts.Prefix), turn: make(chan struct{}, 1)}
+	l := &Log{client: client, opts: opts, log: opts.Logger, keys: keys(opts.Prefix), turn: make(chan struct{}, 1), bulk: bulkKeys, seen: opts.Seen}
+	if opts.Shared {
+		l.bulk = sharedBulk
+	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -144,6 +162,14 @@ func ClientConfig(endpoints ...string) clientv3.Config {
 
 // Close ends all followers and calls with ErrClosed. The client stays open.
 func (l *Log) Close() { l.close() }
+
+// local reads from whichever member is asked, if that is this node's own.
+func (l *Log) local() []clientv3.OpOption {
+	if l.opts.Shared {
+		return nil
+	}
+	return []clientv3.OpOption{clientv3.WithSerializable()}
+}
 
 // call bounds one request by ctx, by the timeout, and by Close.
 func (l *Log) call(ctx context.Context) (context.Context, context.CancelFunc) {

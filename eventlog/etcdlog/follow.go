@@ -147,6 +147,9 @@ func (f *follower) watch(ctx context.Context, from int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(f.l.ctx, cancel)()
+	if f.l.opts.Shared {
+		ctx = clientv3.WithRequireLeader(ctx) // a member that is cut off from the others says so
+	}
 	events := f.l.client.Watch(ctx, f.l.keys.events(), clientv3.WithPrefix(), clientv3.WithRev(from))
 	recheck := time.NewTicker(recheckEvery)
 	defer recheck.Stop()
@@ -168,7 +171,7 @@ func (f *follower) watch(ctx context.Context, from int64) error {
 			}
 			recheck.Reset(recheckEvery)
 		case <-recheck.C:
-			h, err := f.l.readHead(ctx, clientv3.WithSerializable())
+			h, err := f.l.readHead(ctx, f.l.local()...)
 			if err != nil {
 				return err
 			}
@@ -207,11 +210,15 @@ func (f *follower) trimmed(ctx context.Context, key []byte) error {
 	if ok && seq <= f.floor {
 		return nil
 	}
-	floor, err := f.l.readFloor(ctx, clientv3.WithSerializable())
+	floor, err := f.l.readFloor(ctx, f.l.local()...)
 	if err != nil {
 		return err
 	}
 	if f.floor = floor.Seq; !ok || seq > f.floor {
+		// Where the head is gone too the store lost the log: that is no other history.
+		if _, err := f.l.readHead(ctx, f.l.local()...); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w: %s was deleted", eventlog.ErrCorrupt, key)
 	}
 	return nil
@@ -227,7 +234,7 @@ func (f *follower) deliver(run []eventlog.Envelope, giveUp func()) error {
 	if len(run) == 0 {
 		return nil
 	}
-	_ = f.l.saw(at.Seq) // an older head than elsewhere is fine here: the watch is on its way
+	_ = f.l.saw(0, at.Seq) // whatever it is: the watch is on its way
 	f.at = at
 	slow := time.AfterFunc(slowAfter, giveUp)
 	for len(run) > 0 {

@@ -12,10 +12,11 @@ import (
 	"dyad/eventlog"
 )
 
-// Bounds of one transaction of an import.
+// importBytes bounds one transaction of an import; see also bulkKeys. A shared
+// store takes 1.5 MiB by default.
 const (
-	importEvents = 1024
-	importBytes  = 4 << 20
+	importBytes       = 4 << 20
+	sharedImportBytes = 1 << 20
 )
 
 // ImportBase begins the restoring of a log: it makes an empty store look like a
@@ -45,7 +46,7 @@ func (l *Log) ImportBase(ctx context.Context, floor eventlog.Head, streams map[s
 	var ops []clientv3.Op
 	for _, name := range slices.Sorted(maps.Keys(streams)) {
 		ops = append(ops, clientv3.OpPut(l.keys.stream(name), number(streams[name])))
-		if len(ops) == importEvents {
+		if len(ops) == l.bulk {
 			if err := l.commit(ctx, ops); err != nil {
 				return err
 			}
@@ -88,9 +89,13 @@ func (l *Log) Import(ctx context.Context, run []eventlog.Envelope) error {
 		}
 		run = run[1:]
 	}
+	limit := importBytes
+	if l.opts.Shared {
+		limit = sharedImportBytes
+	}
 	for len(run) > 0 {
 		n, bytes := 0, 0
-		for n < len(run) && n < importEvents && bytes < importBytes {
+		for n < len(run) && n < l.bulk && bytes < limit {
 			b, err := eventlog.Encode(run[n])
 			if err != nil {
 				return err
@@ -141,4 +146,13 @@ func (l *Log) ImportDone(ctx context.Context, end eventlog.Head) error {
 		return fmt.Errorf("%w: the restored log ends with event %d, and should with %d", eventlog.ErrGap, head.Seq, end.Seq)
 	}
 	return l.commit(ctx, []clientv3.Op{clientv3.OpDelete(l.keys.importing())})
+}
+
+// ImportUndo drops all keys of a log that is being restored, and of no other.
+func (l *Log) ImportUndo(ctx context.Context) error {
+	cctx, cancel := l.call(ctx)
+	defer cancel()
+	_, err := l.client.Txn(cctx).If(clientv3.Compare(clientv3.CreateRevision(l.keys.importing()), ">", 0)).
+		Then(clientv3.OpDelete(l.opts.Prefix, clientv3.WithPrefix())).Commit()
+	return l.mapped(ctx, "drop what was restored", err)
 }

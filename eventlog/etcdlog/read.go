@@ -14,7 +14,7 @@ func (l *Log) Head(ctx context.Context) (eventlog.Head, error) {
 	if err := l.gate(ctx); err != nil {
 		return eventlog.Head{}, err
 	}
-	return l.readHead(ctx, clientv3.WithSerializable())
+	return l.readHead(ctx, l.local()...)
 }
 
 // readHead reads the head and remembers it; an answer older than an earlier one
@@ -22,6 +22,7 @@ func (l *Log) Head(ctx context.Context) (eventlog.Head, error) {
 func (l *Log) readHead(ctx context.Context, opts ...clientv3.OpOption) (eventlog.Head, error) {
 	cctx, cancel := l.call(ctx)
 	defer cancel()
+	least := l.known()
 	resp, err := l.client.Get(cctx, l.keys.head(), opts...)
 	if err != nil {
 		return eventlog.Head{}, l.mapped(ctx, "read the head of the log", err)
@@ -30,7 +31,7 @@ func (l *Log) readHead(ctx context.Context, opts ...clientv3.OpOption) (eventlog
 	if err != nil {
 		return eventlog.Head{}, err
 	}
-	if err := l.saw(h.Seq); err != nil {
+	if err := l.saw(least, h.Seq); err != nil {
 		return eventlog.Head{}, err
 	}
 	return h, nil
@@ -58,15 +59,22 @@ func (l *Log) gate(ctx context.Context) error {
 	return nil
 }
 
-// saw notes a head. An older one than before comes from a member that is
-// behind.
-func (l *Log) saw(s eventlog.Seq) error {
+// known is the highest head any answer told so far.
+func (l *Log) known() eventlog.Seq {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s < l.seen {
-		return fmt.Errorf("%w: the store is catching up: it has %d events of at least %d", eventlog.ErrUnavailable, s, l.seen)
+	return l.seen
+}
+
+// saw notes a head that was asked for when at least the other was known. An older
+// one comes from a member that is behind. Others may have told a newer one
+// meanwhile.
+func (l *Log) saw(least, s eventlog.Seq) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seen = max(l.seen, s); s < least {
+		return fmt.Errorf("%w: the store is catching up: it has %d events of at least %d", eventlog.ErrUnavailable, s, least)
 	}
-	l.seen = s
 	return nil
 }
 
@@ -117,10 +125,11 @@ func (l *Log) page(ctx context.Context, after eventlog.Seq, limit int) (page, er
 	from, to := l.keys.after(after)
 	cctx, cancel := l.call(ctx)
 	defer cancel()
+	least := l.known()
 	resp, err := l.client.Txn(cctx).Then(
-		clientv3.OpGet(l.keys.head(), clientv3.WithSerializable()),
-		clientv3.OpGet(from, to, clientv3.WithLimit(int64(limit)), clientv3.WithSerializable()),
-		clientv3.OpGet(l.keys.floor(), clientv3.WithSerializable()),
+		clientv3.OpGet(l.keys.head(), l.local()...),
+		clientv3.OpGet(from, append(l.local(), to, clientv3.WithLimit(int64(limit)))...),
+		clientv3.OpGet(l.keys.floor(), l.local()...),
 	).Commit()
 	if err != nil {
 		return page{}, l.mapped(ctx, "read the log", err)
@@ -133,7 +142,7 @@ func (l *Log) page(ctx context.Context, after eventlog.Seq, limit int) (page, er
 	if p.head, err = decodeHead(resp.Responses[0].GetResponseRange().Kvs); err != nil {
 		return page{}, err
 	}
-	if err := l.saw(p.head.Seq); err != nil {
+	if err := l.saw(least, p.head.Seq); err != nil {
 		return page{}, err
 	}
 	if after < floor.Seq {

@@ -12,14 +12,9 @@ import (
 	"dyad/eventlog"
 )
 
-const (
-	// sweepEvents is how many events one transaction of a trim deletes. Small
-	// steps keep the store's pauses, and the messages to its watchers, short.
-	sweepEvents = 1024
-	// maxFloorRaces bounds how often a trim starts again because another one
-	// raised the floor meanwhile.
-	maxFloorRaces = 16
-)
+// maxFloorRaces bounds how often a trim starts again because another one raised
+// the floor meanwhile.
+const maxFloorRaces = 16
 
 var _ eventlog.Trimmer = (*Log)(nil)
 
@@ -28,7 +23,7 @@ func (l *Log) Floor(ctx context.Context) (eventlog.Head, error) {
 	if err := l.gate(ctx); err != nil {
 		return eventlog.Head{}, err
 	}
-	return l.readFloor(ctx, clientv3.WithSerializable())
+	return l.readFloor(ctx, l.local()...)
 }
 
 func (l *Log) readFloor(ctx context.Context, opts ...clientv3.OpOption) (eventlog.Head, error) {
@@ -119,7 +114,8 @@ func (l *Log) raiseFloor(ctx context.Context, upTo eventlog.Head) (done bool, er
 	return w.Succeeded, nil
 }
 
-// sweep deletes all events up to the floor, and their idempotency keys.
+// sweep deletes all events up to the floor, and their idempotency keys. Small
+// steps keep the store's pauses, and the messages to its watchers, short.
 func (l *Log) sweep(ctx context.Context) error {
 	for {
 		more, err := l.sweepSome(ctx)
@@ -136,7 +132,7 @@ func (l *Log) sweepSome(ctx context.Context) (more bool, err error) {
 	defer cancel()
 	resp, err := l.client.Txn(cctx).Then(
 		clientv3.OpGet(l.keys.floor()),
-		clientv3.OpGet(l.keys.events(), clientv3.WithPrefix(), clientv3.WithLimit(sweepEvents)),
+		clientv3.OpGet(l.keys.events(), clientv3.WithPrefix(), clientv3.WithLimit(int64(l.bulk))),
 	).Commit()
 	if err != nil {
 		return false, l.mapped(ctx, "read the oldest events", err)

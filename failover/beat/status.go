@@ -152,7 +152,7 @@ func inputOf(peer string, restarts int, r Report) failover.Input {
 
 // Numbers on the wire of modes and stances; 0 is none. They are never reused.
 var (
-	modes   = []string{"", "SOLO", "PAIR", "SUSPENDED", "SOLE", "STALE", "JOINING", "WITNESSED"}
+	modes   = []string{"", "SOLO", "PAIR", "SUSPENDED", "SOLE", "STALE", "JOINING", "WITNESSED", "EXTERNAL"}
 	stances = []projections.Stance{
 		"", projections.StanceNormal, projections.StanceTakeover, projections.StanceStepDown, projections.StanceSilent,
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -148,7 +149,7 @@ func (f *flags) write(ctx context.Context, env *cli.Env, file string) error {
 	if !m.Secrets {
 		env.Note("the node's keys are not in it: a restored node needs no old key, but identities issued before are lost")
 	}
-	if m.Mode != "SOLO" && m.Mode != "PAIR" {
+	if !slices.Contains([]string{"SOLO", "PAIR", "EXTERNAL"}, m.Mode) {
 		env.Note("this node is %s: the other node may have newer events", m.Mode)
 	}
 	env.Note("%d events, up to %d of %s (%s)", m.Events, m.Head.Seq, m.Newest.UTC().Format("2006-01-02T15:04:05Z"), env.Now().Sub(m.Newest).Round(1e9).String()+" old")

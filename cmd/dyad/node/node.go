@@ -189,8 +189,16 @@ func fields(env *cli.Env, v view) []cli.Field {
 		{Name: "Log", Value: fmt.Sprintf("event %d, epoch %d, %d facts wait", s.Head.Seq, s.Head.Epoch, s.Pending)},
 		{Name: "Started", Value: env.Time(s.Started)},
 		{Name: "Process", Value: strconv.Itoa(s.PID)},
-		{Name: "Store", Value: strconv.Itoa(s.StorePID)},
+		{Name: "Store", Value: store(s)},
 	}...)
+}
+
+// store is the process of the embedded etcd, or where the external one is.
+func store(s *api.Status) string {
+	if len(s.External) > 0 {
+		return strings.Join(s.External, ", ")
+	}
+	return strconv.Itoa(s.StorePID)
 }
 
 func drain(env *cli.Env, on bool) *cobra.Command {

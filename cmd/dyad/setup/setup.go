@@ -35,15 +35,16 @@ func initCommand(env *cli.Env) *cobra.Command {
 		Short: "Make this node the first of a new cluster",
 		Long: `init prepares the data directory of this node: its identity, with the
 cluster's certificate authority. It changes nothing outside that directory, and
-refuses one that is in use.`,
+refuses one that is in use. With store.endpoints in the configuration the log lies in
+that etcd, which must answer, and not in a store of this node's own.`,
 		Example: "  dyad init\n  dyad init --config ./dyad.yaml",
 		Args:    cli.Args(0, 0),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(env, "init", file)
 			if err != nil {
 				return err
 			}
-			s, err := node.Init(c, cli.Version)
+			s, err := node.Init(cmd.Context(), c, cli.Version)
 			if err != nil {
 				return err
 			}
@@ -65,7 +66,8 @@ directory. ADDRESS is the other node's cluster address, with :PORT if its API is
 not at this node's own API port. The token is what dyad token create printed
 there; --token-file or DYAD_TOKEN keep it out of the list of processes. If the
 join breaks off, repeat it with the same token. Start the agent afterwards: its
-store learns the log and becomes a voter by itself.`,
+store learns the log and becomes a voter by itself. A cluster with an external store
+takes only nodes that have the same store: section in their configuration.`,
 		Example: "  dyad join 192.168.0.1 --token-file ./token\n  dyad join 192.168.0.1 --token TOKEN",
 		Args:    cli.Args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
