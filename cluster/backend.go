@@ -132,6 +132,9 @@ type answer[T any] struct {
 func (a *Agent) ClusterStatus(ctx context.Context) []api.NodeStatus {
 	own := a.Status(ctx)
 	out := []api.NodeStatus{{Node: own.Node, Status: &own}}
+	if v := a.State().Voter; v.Name != "" {
+		out = append(out, a.voterStatus(ctx, v))
+	}
 	for name, ans := range others(ctx, a, a.p.Peer.Status) {
 		ns := api.NodeStatus{Node: name}
 		if ans.err != nil {

@@ -98,7 +98,11 @@ func (a *Agent) Join(ctx context.Context, who api.Caller, r api.JoinRequest) (ap
 	if a.p.Admit == nil {
 		return api.JoinResponse{}, errors.New("this node can't admit another")
 	}
-	if _, err := projections.Decide(a.State(), projections.JoinNode{Node: r.Node}); err != nil {
+	var cmd projections.Command = projections.JoinNode{Node: r.Node}
+	if r.Voter {
+		cmd = projections.JoinVoter{Voter: r.Node}
+	}
+	if _, err := projections.Decide(a.State(), cmd); err != nil {
 		return api.JoinResponse{}, err
 	}
 	return a.p.Admit(ctx, who, r)

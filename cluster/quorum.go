@@ -14,12 +14,6 @@ import (
 // external tells whether the log lies in a store that others run.
 func (a *Agent) external() bool { return a.p.Config.Store.External() }
 
-// removed tells whether the log went on without this node, in a store that it may
-// still reach.
-func (a *Agent) removed() bool {
-	return a.external() && a.with.Quorum != nil && a.with.Quorum.Status().Record.Mode == quorum.Stale
-}
-
 // takeoverBound is how long an operator's takeover may take.
 const takeoverBound = 30 * time.Second
 
@@ -60,6 +54,9 @@ func (a *Agent) mayTakeOver(s *Snapshot, r api.TakeoverRequest) error {
 		return refused("no-store", "dyad status", "this node keeps no log of its own")
 	case a.external():
 		return refused("external-store", "dyad status", "the log is in an external store, which needs neither node: there is nothing to take over")
+	case s.State.Mode == string(quorum.Witnessed):
+		return refused("third-voter", "start dyad on another of the three; if two are lost for good: dyad restore",
+			"any two of the three voters write the log, so nobody takes it over")
 	case len(names) == 0:
 		return refused("single-node", "dyad status", "the cluster has one node, and it writes the log")
 	case r.Peer != names[0]:
@@ -117,7 +114,7 @@ func takeoverNotes(q steward.Status, t api.TakeoverRequest) []string {
 func (a *Agent) Rejoin(ctx context.Context, who api.Caller, r api.JoinRequest) (api.JoinResponse, error) {
 	s := a.State()
 	gone := s.Refuses(string(api.RoleNode), who.Actor.Name, "", a.p.Now()) != ""
-	if _, ok := s.Nodes[who.Actor.Name]; gone || !ok && len(s.Nodes) >= projections.MaxNodes {
+	if _, ok := s.Nodes[who.Actor.Name]; gone || r.Voter || !ok && len(s.Nodes) >= projections.MaxNodes {
 		return api.JoinResponse{}, &api.Error{
 			Class: api.ClassRefused, Code: "node-unknown", What: "rejoin " + r.Node.Name, Why: "it is no node of this cluster any more",
 			Fix: "dyad token create here, then dyad join there with an empty data directory",
@@ -139,6 +136,9 @@ func (a *Agent) RemoveNode(ctx context.Context, who api.Caller, r api.RemoveNode
 		}
 	}
 	s := a.Snapshot()
+	if r.Node == s.State.Voter.Name {
+		return a.removeVoter(ctx, who, r)
+	}
 	if _, err := projections.Decide(s.State, projections.RemoveNode{Name: r.Node}); err != nil {
 		return res, err
 	}
@@ -146,7 +146,8 @@ func (a *Agent) RemoveNode(ctx context.Context, who api.Caller, r api.RemoveNode
 		return res, notWritable("node remove", why)
 	}
 	change := projections.Apply{Commands: []projections.Command{projections.RemoveNode{Name: r.Node, Now: a.p.Now()}}}
-	if res.Epoch = s.State.Head.Epoch; !a.external() {
+	if res.Epoch, res.Mode = s.State.Head.Epoch, string(quorum.External); !a.external() {
+		res.Mode = string(quorum.Solo)
 		res.Epoch++
 		change.Commands = append(change.Commands, projections.StartEpoch{
 			Epoch: res.Epoch, Mode: string(quorum.Solo), Writers: []string{a.p.Config.Node},

@@ -56,7 +56,7 @@ func (r *retainer) relieve(ctx context.Context) error {
 	if size.NoSpace {
 		return r.reopen(ctx, size)
 	}
-	if !worthDefrag(size) {
+	if !WorthDefrag(size) {
 		return nil
 	}
 	// One at a time, and never the leader of two: the leader hands over first
@@ -71,7 +71,8 @@ func (r *retainer) relieve(ctx context.Context) error {
 	return r.defrag(ctx, size)
 }
 
-func worthDefrag(s api.StoreSize) bool {
+// WorthDefrag tells whether the store's file should be rewritten.
+func WorthDefrag(s api.StoreSize) bool {
 	free := (s.Total - s.InUse) * 100
 	return s.Percent() >= defragMinPercent && free >= s.Total*defragFreePercent ||
 		s.Percent() >= defragNearPercent && free >= s.Total*defragNearFree

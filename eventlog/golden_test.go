@@ -63,6 +63,8 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypePoolRemoved:    eventlog.Removed{Name: "web"},
 		eventlog.TypeServiceSet:     svc,
 		eventlog.TypeServiceRemoved: eventlog.Removed{Name: "shop/front"},
+		eventlog.TypeVoterJoined:    eventlog.Node{Name: "voter-c", Address: addr("10.0.0.3"), API: "10.0.0.3:7944", Version: "v1.2.3"},
+		eventlog.TypeVoterRemoved:   eventlog.Removed{Name: "voter-c"},
 		eventlog.TypeWitnessSet:     eventlog.Witness{URL: "https://witness.example:7990", Fingerprint: strings.Repeat("0a", 32)},
 		eventlog.TypeWitnessRemoved: eventlog.Removed{Name: "https://witness.example:7990"},
 		eventlog.TypeLogTrimmed: eventlog.TrimPayload{

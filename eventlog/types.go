@@ -31,6 +31,8 @@ const (
 	TypePoolRemoved    Type = "pool.removed"
 	TypeServiceSet     Type = "service.set"
 	TypeServiceRemoved Type = "service.removed"
+	TypeVoterJoined    Type = "voter.joined"
+	TypeVoterRemoved   Type = "voter.removed"
 	TypeWitnessSet     Type = "witness.set"
 	TypeWitnessRemoved Type = "witness.removed"
 	TypeLogTrimmed     Type = "log.trimmed"
@@ -73,7 +75,7 @@ var intents = []Type{
 	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
-	TypeWitnessSet, TypeWitnessRemoved, TypeLogTrimmed,
+	TypeVoterJoined, TypeVoterRemoved, TypeWitnessSet, TypeWitnessRemoved, TypeLogTrimmed,
 	TypeTokenCreated, TypeTokenUsed, TypeTokenRevoked, TypeCertificateRevoked,
 }
 

@@ -24,6 +24,7 @@ type stored struct {
 	Peers    []eventlog.Peer    `json:"peers,omitempty"`
 	Pools    []eventlog.Pool    `json:"pools,omitempty"`
 	Services []eventlog.Service `json:"services,omitempty"`
+	Voter    eventlog.Node      `json:"voter,omitzero"`
 	Witness  eventlog.Witness   `json:"witness,omitzero"`
 	Tokens   []Token            `json:"tokens,omitempty"`
 	Revoked  []Revocation       `json:"revoked,omitempty"`
@@ -40,7 +41,7 @@ func (s State) MarshalJSON() ([]byte, error) {
 		Head: s.Head, Cluster: s.Cluster, Mode: s.Mode, Floor: s.Floor, Writers: s.Writers,
 		Nodes: sorted(s.Nodes), Drained: slices.Sorted(maps.Keys(s.Drained)),
 		Switches: sorted(s.Switches), Peers: peers, Pools: sorted(s.Pools),
-		Services: sorted(s.Services), Tokens: sorted(s.Tokens), Revoked: sorted(s.Revoked), Witness: s.Witness, Skipped: s.Skipped,
+		Services: sorted(s.Services), Tokens: sorted(s.Tokens), Revoked: sorted(s.Revoked), Voter: s.Voter, Witness: s.Witness, Skipped: s.Skipped,
 	})
 }
 
@@ -51,7 +52,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*s = State{
-		Head: v.Head, Cluster: v.Cluster, Mode: v.Mode, Floor: v.Floor, Writers: v.Writers, Witness: v.Witness, Skipped: v.Skipped,
+		Head: v.Head, Cluster: v.Cluster, Mode: v.Mode, Floor: v.Floor, Writers: v.Writers, Voter: v.Voter, Witness: v.Witness, Skipped: v.Skipped,
 		Nodes:    byName(v.Nodes, func(n eventlog.Node) string { return n.Name }),
 		Drained:  map[string]bool{},
 		Switches: byName(v.Switches, func(n eventlog.Switch) string { return n.Name }),

@@ -11,7 +11,7 @@ import (
 // Command is something an operator, a file or an adapter wants. The commands
 // are: [SetPeer], [RemovePeer], [SetPool], [RemovePool], [SetService],
 // [RemoveService], [DeclareSwitch], [RemoveSwitch], [JoinNode], [RemoveNode],
-// [ReplaceNode], [DrainNode], [SetWitness], [RemoveWitness], [StartEpoch], [RaiseEpoch],
+// [ReplaceNode], [DrainNode], [JoinVoter], [RemoveVoter], [SetWitness], [RemoveWitness], [StartEpoch], [RaiseEpoch],
 // [TrimLog], [CreateToken], [UseToken], [RevokeToken],
 // [RevokeCertificate] and [Apply].
 type Command interface {

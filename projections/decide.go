@@ -94,6 +94,10 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.replaceNode(c)
 	case DrainNode:
 		return f.drainNode(c)
+	case JoinVoter:
+		return f.joinVoter(c)
+	case RemoveVoter:
+		return f.removeVoter(c)
 	case SetWitness:
 		return f.setWitness(c)
 	case RemoveWitness:

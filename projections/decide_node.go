@@ -65,6 +65,9 @@ func (f *folder) joinNode(c JoinNode) ([]eventlog.Draft, error) {
 		return nil, err
 	}
 	old, existed := f.s.Nodes[n.Name]
+	if n.Name == f.s.Voter.Name {
+		return nil, refuse("node-name", "node "+n.Name, "give the node another name", "the third voter has it")
+	}
 	if !existed && len(f.s.Nodes) >= MaxNodes {
 		return nil, refuse("too-many-nodes", "node "+n.Name, "dyad node remove NAME, then join again",
 			"a cluster has two nodes, and there are: %s", strings.Join(f.s.NodeNames(), ", "))
@@ -91,6 +94,10 @@ func (f *folder) removeNode(c RemoveNode) ([]eventlog.Draft, error) {
 	}
 	if len(f.s.Nodes) == 1 {
 		return nil, refuse("last-node", "node "+c.Name, "stop dyad there instead", "it is the only node")
+	}
+	if v := f.s.Voter.Name; v != "" {
+		return nil, refuse("voter-first", "node "+c.Name, "dyad node remove "+v+", then this node",
+			"%s holds a third vote, which is only for two nodes", v)
 	}
 	gone := eventlog.Removed{Name: c.Name}
 	if !c.Now.IsZero() {

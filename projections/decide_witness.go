@@ -30,6 +30,10 @@ func (f *folder) setWitness(c SetWitness) ([]eventlog.Draft, error) {
 		return nil, refuse("external-store", "witness "+now.URL, "dyad status",
 			"the log is in an external store, which needs neither node: nobody takes it over, so no witness is asked")
 	}
+	if v := f.s.Voter.Name; v != "" {
+		return nil, refuse("third-voter", "witness "+now.URL, "dyad status",
+			"%s holds a third vote: any two of the three write the log, so nobody takes it over and no witness is asked", v)
+	}
 	if old.URL != "" && old != now && !c.Replace {
 		return nil, refuse("witness-set", "witness "+now.URL, "dyad witness add --replace, and the same URL",
 			"the cluster has one already, %s, and a cluster has one at a time", old.URL)

@@ -90,6 +90,10 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, f.serviceSet)
 	case eventlog.TypeServiceRemoved:
 		return with(d, f.serviceRemoved)
+	case eventlog.TypeVoterJoined:
+		return with(d, func(n eventlog.Node) { f.s.Voter = n })
+	case eventlog.TypeVoterRemoved:
+		return with(d, func(eventlog.Removed) { f.s.Voter = eventlog.Node{} })
 	case eventlog.TypeWitnessSet:
 		return with(d, func(p eventlog.Witness) { f.s.Witness = p })
 	case eventlog.TypeWitnessRemoved:

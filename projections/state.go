@@ -43,6 +43,9 @@ type State struct {
 	Peers    map[PeerKey]eventlog.Peer
 	Pools    map[string]eventlog.Pool
 	Services map[string]eventlog.Service
+	// Voter is the machine that only holds the third vote; zero: there is none. It
+	// is no node: it announces nothing and keeps no old events.
+	Voter eventlog.Node
 	// Witness is where the cluster's claim lies; zero: nowhere.
 	Witness eventlog.Witness
 	// Tokens are the join tokens by ID. One that is over stays until the next

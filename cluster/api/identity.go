@@ -55,6 +55,8 @@ type JoinRequest struct {
 	// Store is the key prefix in the external store that it takes the log from;
 	// empty: it has a member of its own.
 	Store string `json:"store,omitempty"`
+	// Voter: it is no node, and is only to hold the third vote.
+	Voter bool `json:"voter,omitempty"`
 	// Request is its certificate signing request, in PEM.
 	Request string `json:"request"`
 }

@@ -62,7 +62,9 @@ type RemoveNodeRequest struct {
 
 // RemoveNodeResult says what became of it.
 type RemoveNodeResult struct {
-	Node   string         `json:"node"`
+	Node string `json:"node"`
+	// Mode is the log's without it.
+	Mode   string         `json:"mode,omitempty"`
 	Epoch  eventlog.Epoch `json:"epoch"`
 	Seq    eventlog.Seq   `json:"seq"`
 	DryRun bool           `json:"dry_run,omitempty"`

@@ -104,34 +104,46 @@ func Leave(ctx context.Context, client *clientv3.Client, conf *tls.Config) error
 // hasLeft asks the member at peerURL, on the port for members, whether id is no
 // member any more.
 func hasLeft(ctx context.Context, peerURL string, conf *tls.Config, id uint64) (bool, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, peerURL+"/members", nil)
+	known, err := MembersAt(ctx, peerURL, conf)
 	if err != nil {
 		return false, err
+	}
+	return !slices.Contains(known, id), nil
+}
+
+// MembersAt asks the member at peerURL, on the port for members, which members it
+// knows: those that it counts votes by from here on. conf is the agent's for https,
+// or nil.
+func MembersAt(ctx context.Context, peerURL string, conf *tls.Config) ([]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callBound)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, peerURL+"/members", nil)
+	if err != nil {
+		return nil, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: conf}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxConfigBytes))
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return false, err
+		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return false, fmt.Errorf("the member answered: %s", bytes.TrimSpace(answer))
+		return nil, fmt.Errorf("the member answered: %s", bytes.TrimSpace(answer))
 	}
 	var known []struct {
 		ID uint64 `json:"id"`
 	}
 	if err := json.Unmarshal(answer, &known); err != nil || len(known) == 0 {
-		return false, errors.Join(err, errors.New("the member named no members"))
+		return nil, errors.Join(err, errors.New("the member named no members"))
 	}
+	var out []uint64
 	for _, m := range known {
-		if m.ID == id {
-			return false, nil
-		}
+		out = append(out, m.ID)
 	}
-	return true, nil
+	return out, nil
 }
 
 // ask asks the member that client talks to who it is and who leads.

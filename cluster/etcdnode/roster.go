@@ -11,6 +11,8 @@ import (
 
 // Roster is who votes in the store, as this member knows it.
 type Roster struct {
+	// Members are all of them.
+	Members []Member
 	// Shared: another member has a vote.
 	Shared bool
 	// Waiting: a learner was admitted. Learner is it, once it runs and has
@@ -43,6 +45,7 @@ func ReadRoster(ctx context.Context, client *clientv3.Client, self string, conf 
 		return r, fmt.Errorf("list the store's members: %w", err)
 	}
 	for _, m := range resp.Members {
+		r.Members = append(r.Members, Member{ID: m.ID, Name: m.Name, PeerURL: m.PeerURLs[0], Learner: m.IsLearner})
 		switch {
 		case m.Name == self:
 		case !m.IsLearner:

@@ -34,6 +34,8 @@ type State struct {
 	Next     eventlog.Epoch   `json:"next,omitempty"`
 	By       quorum.Authority `json:"by,omitempty"`
 	Evidence json.RawMessage  `json:"evidence,omitempty"`
+	// Voter: this machine only holds a vote in the store of two nodes.
+	Voter bool `json:"voter,omitempty"`
 	// External is the prefix of the log's keys in a store that others run; empty:
 	// the log lies in this node's own.
 	External string `json:"external,omitempty"`

@@ -30,10 +30,14 @@ func (p *process) admit(ctx context.Context, who api.Caller, r api.JoinRequest) 
 		return refuse(api.ClassUsage, "peer-url", r.PeerURL+" is not https", "install the same dyad on both nodes")
 	case r.Node.Name == p.cfg.Node:
 		return refuse(api.ClassRefused, "node-name", "this node has that name", "give the other node another name: node: in its configuration")
-	case len(s.Nodes) >= projections.MaxNodes && s.Nodes[r.Node.Name].Name == "":
+	case !r.Voter && len(s.Nodes) >= projections.MaxNodes && s.Nodes[r.Node.Name].Name == "":
 		return refuse(api.ClassRefused, "two-nodes", "the cluster has two nodes already", "dyad node list; dyad node remove NAME")
 	}
-	if err := p.mayTakeIn("join", r); err != nil {
+	take := p.mayTakeIn
+	if r.Voter {
+		take = p.mayEnlist
+	}
+	if err := take("join", r); err != nil {
 		return api.JoinResponse{}, err
 	}
 	if err := p.agent.SpendToken(ctx, who, r.Node.Name, key); err != nil {
@@ -44,6 +48,11 @@ func (p *process) admit(ctx context.Context, who api.Caller, r api.JoinRequest) 
 		return refuse(api.ClassFailed, "certificate", err.Error(), "dyad cert list")
 	}
 	p.agent.CertificateIssued(shown(leaf, false), "joined with "+who.Actor.Name)
+	if r.Voter {
+		if err := p.agent.Submit(ctx, projections.JoinVoter{Voter: r.Node}, "joined with "+who.Actor.Name); err != nil {
+			return api.JoinResponse{}, err
+		}
+	}
 	answer, err := p.takeIn(ctx, "join", r)
 	answer.Certificate, answer.CAKey, answer.GossipKeys = string(grant.Certificate), api.Secret(grant.CAKey.Reveal()), secrets(p.id.GossipKeys())
 	return answer, err

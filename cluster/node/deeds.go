@@ -28,6 +28,7 @@ func (p *process) deeds() map[quorum.Deed]deed {
 		quorum.Reform: p.reform, quorum.Return: p.comeBack, quorum.Pairup: p.pairUp, quorum.Leave: p.leave, quorum.Shed: p.shed,
 		quorum.AskWitness: p.swap, quorum.TellWitness: p.swap, quorum.AskFence: p.fenceOff,
 		quorum.Raise: p.raise,
+		quorum.Widen: p.widen, quorum.Enlist: p.enlist, quorum.Narrow: p.narrow,
 	}
 }
 
@@ -291,19 +292,23 @@ func (p *process) pairUp(ctx context.Context, m quorum.Move) (*quorum.Record, er
 		}
 		writers = append(writers, v.Name)
 	}
-	if len(writers) < 2 {
+	mode := quorum.Pair
+	if m.Record.Mode == quorum.Witnessed {
+		mode = quorum.Witnessed
+	}
+	if len(writers) < 2 || mode == quorum.Witnessed && !slices.Contains(writers, p.peerName(p.agent.State())) {
 		return nil, errors.New("the new member is gone again")
 	}
 	slices.Sort(writers)
 	epoch, err := p.startEpoch(ctx, epochStart{
-		basis: m.Record.Epoch, lowest: m.Epoch, mode: quorum.Pair, writers: writers,
-		key: fmt.Sprintf("pair/%s/%d", p.cfg.Node, m.Epoch), reason: "a second voter has everything",
+		basis: m.Record.Epoch, lowest: m.Epoch, mode: mode, writers: writers,
+		key: fmt.Sprintf("pair/%s/%d", p.cfg.Node, m.Epoch), reason: "another voter has everything",
 	})
 	if err != nil {
 		return nil, err
 	}
 	err = p.file.update(func(s *etcdnode.State) { s.Members = urls(members) })
-	return &quorum.Record{Mode: quorum.Pair, Epoch: epoch}, err
+	return &quorum.Record{Mode: mode, Epoch: epoch}, err
 }
 
 func (p *process) promoter(ctx context.Context, v etcdnode.Member) error {
@@ -365,9 +370,12 @@ func (p *process) raise(ctx context.Context, m quorum.Move) (*quorum.Record, err
 // Invariant: it ends. The store refuses for some seconds after the other member
 // connected, and can't do it once that is gone; then this node has to look again
 // and start its store alone.
-func (p *process) shed(ctx context.Context, _ quorum.Move) (*quorum.Record, error) {
+func (p *process) shed(ctx context.Context, m quorum.Move) (*quorum.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaveBound)
 	defer cancel()
+	if !m.Record.Alone() {
+		return nil, p.dismiss(ctx)
+	}
 	members, err := etcdnode.Members(ctx, p.client)
 	if err != nil {
 		return nil, err

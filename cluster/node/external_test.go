@@ -114,7 +114,7 @@ func (f *far) pair() (a, b *live, stopB func()) {
 	mustInit(t, ca)
 	a = run(t, ca)
 	within(t, 30*time.Second, "node-a writes", func() bool { return a.mode(t) == "EXTERNAL" })
-	if _, err := Join(t.Context(), cb, apiAddress(ca), a.token(t).Reveal(), "test"); err != nil {
+	if _, err := Join(t.Context(), cb, apiAddress(ca), a.token(t).Reveal(), "test", false); err != nil {
 		t.Fatal(err)
 	}
 	b, stopB = runUntil(t, cb)
@@ -227,7 +227,7 @@ func (f *far) refuses(t *testing.T, a, b *live) {
 		t.Errorf("a witness: %v", err)
 	}
 	own := liveConfig(t, "node-c", "127.0.78.34")
-	if _, err := Join(t.Context(), own, apiAddress(a.c), a.token(t).Reveal(), "test"); code(err) != "two-nodes" && code(err) != "too-many-nodes" {
+	if _, err := Join(t.Context(), own, apiAddress(a.c), a.token(t).Reveal(), "test", false); code(err) != "two-nodes" && code(err) != "too-many-nodes" {
 		t.Errorf("a third node: %v", err)
 	}
 	wrong := f.config("node-d", "127.0.78.35")
@@ -422,7 +422,7 @@ func TestExternalNodeRemoved(t *testing.T) {
 		t.Errorf("node-a: %v %v", st.Counts, st.Writable)
 	}
 	again := f.config("node-b", "127.0.78.38")
-	if _, err := Join(t.Context(), again, apiAddress(a.c), a.token(t).Reveal(), "test"); err != nil {
+	if _, err := Join(t.Context(), again, apiAddress(a.c), a.token(t).Reveal(), "test", false); err != nil {
 		t.Fatal(err)
 	}
 	n := run(t, again)

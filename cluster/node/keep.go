@@ -102,6 +102,8 @@ func (p *process) mayTakeIn(what string, r api.JoinRequest) error {
 	s := p.steward.Status()
 	fix := "dyad status on " + p.cfg.Node + ", then again"
 	switch alone := s.Record.Mode == quorum.Solo || s.Record.Mode == quorum.Sole; {
+	case what == "rejoin" && s.Record.Mode == quorum.Witnessed && s.Writable:
+		return nil // the two others vote, and what it held is not counted any more
 	case !alone && !p.external():
 		return notTaken(api.ClassRefused, "not-alone", what, r, "the log is "+string(s.Mode)+": it has no room for another writer", fix)
 	case s.Record.Step == quorum.Granted || !s.Writable:
@@ -125,6 +127,9 @@ func (p *process) takeIn(ctx context.Context, what string, r api.JoinRequest) (a
 	return p.joinResponse(members), nil
 }
 
+// joinResponse names the newest epoch: right after the first start the steward
+// may not have read it yet, and a node that joined at an older one would take
+// itself for passed over.
 func (p *process) joinResponse(members map[string]string) api.JoinResponse {
 	// Right after its first start a node's log is ahead of its record.
 	epoch := max(p.steward.Status().Record.Epoch, p.agent.State().Head.Epoch)

@@ -60,6 +60,7 @@ func (s *senses) look(ctx context.Context) steward.Reading {
 	}
 	s.probe(ctx, r.Heard)
 	r.Log.Writable, r.Log.Shared, r.Learner = s.writable, s.roster.Shared, s.roster.Learner.ID != 0
+	r.Third = thirdOf(st, s.roster.Members)
 	return r
 }
 

@@ -33,7 +33,7 @@ func TestMembersChange(t *testing.T) {
 	mustInit(t, ca)
 	a := run(t, ca)
 	within(t, 30*time.Second, "node-a is alone and ready", func() bool { return a.mode(t) == "SOLO" })
-	if _, err := Join(t.Context(), cb, apiAddress(ca), a.token(t).Reveal(), "test"); err != nil {
+	if _, err := Join(t.Context(), cb, apiAddress(ca), a.token(t).Reveal(), "test", false); err != nil {
 		t.Fatal(err)
 	}
 	b := run(t, cb)
@@ -42,7 +42,7 @@ func TestMembersChange(t *testing.T) {
 	t.Run("certificates", func(t *testing.T) { certificatesAreRevoked(t, a, b) })
 	cc := liveConfig(t, "node-b", "127.0.79.13")
 	token := replacedBy(t, a, b, cc)
-	if _, err := Join(t.Context(), cc, apiAddress(ca), token, "test"); err != nil {
+	if _, err := Join(t.Context(), cc, apiAddress(ca), token, "test", false); err != nil {
 		t.Fatal(err)
 	}
 	c := run(t, cc) // at the level of the pair: it lives until the test ends

@@ -138,7 +138,7 @@ func mustInit(t *testing.T, c config.Config) {
 
 func TestJoinsThatAreRefused(t *testing.T) {
 	c := testConfig(t)
-	if _, err := Join(context.Background(), c, "127.0.78.2:1", "dyad1.short", "test"); err == nil || !strings.Contains(err.Error(), "not a token") ||
+	if _, err := Join(context.Background(), c, "127.0.78.2:1", "dyad1.short", "test", false); err == nil || !strings.Contains(err.Error(), "not a token") ||
 		strings.Contains(err.Error(), "short") {
 		t.Errorf("a token that is none: %v", err)
 	}
@@ -149,7 +149,7 @@ func TestJoinsThatAreRefused(t *testing.T) {
 	nobody := ln.Addr().String()
 	_ = ln.Close()
 	var e *api.Error
-	if _, err := Join(context.Background(), c, nobody, identity.NewToken(strings.Repeat("00", 32)).Reveal(), "test"); !errors.As(err, &e) || e.Class != api.ClassUnavailable {
+	if _, err := Join(context.Background(), c, nobody, identity.NewToken(strings.Repeat("00", 32)).Reveal(), "test", false); !errors.As(err, &e) || e.Class != api.ClassUnavailable {
 		t.Errorf("nobody there: %v", err)
 	}
 	if _, err := etcdnode.LoadState(c.DataDir); !errors.Is(err, etcdnode.ErrNotInitialised) {

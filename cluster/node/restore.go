@@ -260,14 +260,19 @@ func (r *restoring) begin(ctx context.Context, log *etcdlog.Log) error {
 		start.Writers = []string{}
 	}
 	cmds := []projections.Command{start}
+	if v := r.state.Voter.Name; v != "" {
+		cmds = append(cmds, projections.RemoveVoter{Name: v})
+	}
 	// The replaced one goes first, as one node has to stay.
 	names := slices.DeleteFunc(r.state.NodeNames(), func(n string) bool { return n == r.c.Node || n == m.Node })
 	if m.Node != r.c.Node {
 		names = append([]string{m.Node}, names...)
 	}
+	left := len(r.state.Nodes)
 	for _, n := range names {
-		if _, known := r.state.Nodes[n]; known && len(cmds) < len(r.state.Nodes) {
+		if _, known := r.state.Nodes[n]; known && left > 1 {
 			cmds = append(cmds, projections.RemoveNode{Name: n})
+			left--
 		}
 	}
 	evidence, err := json.Marshal(map[string]any{"restored": map[string]any{

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -83,11 +84,16 @@ type process struct {
 func Run(ctx context.Context, c config.Config, o Options) (err error) {
 	p := &process{cfg: c, opts: o, boot: uuid.NewString(), news: make(chan projections.State, 1)}
 	defer p.close()
+	if err := p.openDir(ctx); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if p.file.get().Voter {
+		return p.vote(ctx)
+	}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
 	}{
-		{"data directory", p.openDir},
 		{"agent", p.build},
 		{"store", p.startStore},
 		{"gossip", p.startDetector},
@@ -361,6 +367,13 @@ func (p *process) startAPI(context.Context) error {
 		_ = local.Close()
 		return err
 	}
+	conf := p.id.ServerTLS(func(fingerprint string) bool { _, ok := p.token(fingerprint); return ok })
+	p.serveBoth(local, remote, conf, p.who, h)
+	return nil
+}
+
+// serveBoth serves h on the unix socket and with certificates, until close.
+func (p *process) serveBoth(local, remote net.Listener, conf *tls.Config, who func(tls.ConnectionState) (api.Caller, error), h http.Handler) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	serve := func(name string, f func() error) {
@@ -370,9 +383,7 @@ func (p *process) startAPI(context.Context) error {
 			}
 		})
 	}
-	conf := p.id.ServerTLS(func(fingerprint string) bool { _, ok := p.token(fingerprint); return ok })
 	serve("unix", func() error { return api.ServeUnix(ctx, local, access(p.cfg.Access), h, p.opts.Log) })
-	serve("tcp", func() error { return api.ServeTCP(ctx, remote, conf, p.who, h, p.opts.Log) })
+	serve("tcp", func() error { return api.ServeTCP(ctx, remote, conf, who, h, p.opts.Log) })
 	p.later(func(context.Context) { cancel(); wg.Wait() })
-	return nil
 }

@@ -34,8 +34,16 @@ import (
 	"dyad/projections/audit"
 )
 
-// The test binary is the store's process too, as dyad is.
+// The test binary is the store's process too, as dyad is, and for tests that kill
+// it an agent's.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "agent" {
+		if err := agentMain(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) > 1 && os.Args[1] == "store" {
 		if err := etcdnode.ChildMain(context.Background(), os.Args[2:], os.Stdin); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -230,7 +238,7 @@ func TestTheRealThing(t *testing.T) {
 func joined(t *testing.T, a *live, cb config.Config) identity.Token {
 	t.Helper()
 	join := func(c config.Config, k identity.Token) error {
-		_, err := Join(t.Context(), c, apiAddress(a.c), k.Reveal(), "test")
+		_, err := Join(t.Context(), c, apiAddress(a.c), k.Reveal(), "test", false)
 		return err
 	}
 	k := a.token(t)

@@ -49,9 +49,13 @@ func Init(ctx context.Context, c config.Config, version string) (etcdnode.State,
 // Join makes this node the second of the cluster that the agent at address
 // (host:port of its API) belongs to, with a token of that cluster. The store of
 // this node starts as a learner when the agent does. A join that broke off may be
-// repeated with the same token.
-func Join(ctx context.Context, c config.Config, address, token, version string) (etcdnode.State, error) {
+// repeated with the same token. With voter this machine is to be no node, and only
+// holds the third vote of two.
+func Join(ctx context.Context, c config.Config, address, token, version string, voter bool) (etcdnode.State, error) {
 	var s etcdnode.State
+	if voter && c.Store.External() {
+		return s, errors.New("an external store has voters of its own\n  try: leave store: out of the configuration, or --voter-only")
+	}
 	t, err := identity.ParseToken(token)
 	if err != nil {
 		return s, err
@@ -80,10 +84,7 @@ func Join(ctx context.Context, c config.Config, address, token, version string) 
 	if err := tryExternal(ctx, c, t.CA, false); err != nil {
 		return s, err
 	}
-	ask := api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c), Request: string(request)}
-	if c.Store.External() {
-		ask.Store, ask.PeerURL = c.Store.Prefix, ""
-	}
+	ask := joinRequest(c, version, string(request), voter)
 	r, err := client.Join(ctx, ask)
 	if err != nil {
 		return s, err
@@ -104,9 +105,20 @@ func Join(ctx context.Context, c config.Config, address, token, version string) 
 	}
 	s = etcdnode.State{
 		Release: version, Cluster: r.Cluster, Node: c.Node, Mode: quorum.Joining,
-		Epoch: r.Epoch, External: ask.Store, Members: r.Members, Gossip: r.Gossip,
+		Epoch: r.Epoch, Voter: voter, External: ask.Store, Members: r.Members, Gossip: r.Gossip,
 	}
 	return s, etcdnode.SaveState(c.DataDir, s)
+}
+
+func joinRequest(c config.Config, version, request string, voter bool) api.JoinRequest {
+	ask := api.JoinRequest{Node: ownNode(c, version), PeerURL: peerURL(c), Request: request}
+	if voter {
+		ask.Voter, ask.Node.Gossip, ask.Node.Addresses = true, "", nil
+	}
+	if c.Store.External() {
+		ask.Store, ask.PeerURL = c.Store.Prefix, ""
+	}
+	return ask
 }
 
 // prepare makes the data directory and takes it; a directory that belongs to a

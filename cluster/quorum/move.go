@@ -24,12 +24,20 @@ const (
 	// Leave hands the log to the peer before a planned stop: epoch.started with
 	// the peer as the only writer, then the witness, then this member's removal.
 	Leave Deed = "leave"
-	// Shed takes the vote of a member away that is no writer any more.
+	// Shed takes a member out of the store that is no writer any more.
 	Shed Deed = "shed"
 	// Raise starts an epoch of the same pair: the claim at the witness is ahead
 	// of the log, which is how a change of the witness begins. It may be done only
 	// when both nodes would ask this witness, also after a restart.
 	Raise Deed = "raise"
+	// Widen appends epoch.started WITNESSED: from here on neither node goes on
+	// alone. The third one has everything, and no vote yet.
+	Widen Deed = "widen"
+	// Enlist gives the third one its vote.
+	Enlist Deed = "enlist"
+	// Narrow appends epoch.started PAIR, once both nodes' stores know that there
+	// is no third vote.
+	Narrow Deed = "narrow"
 	// TellWitness swaps From for To to bring the witness up to date. Nothing
 	// waits for it.
 	TellWitness Deed = "tell-witness"

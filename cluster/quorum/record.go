@@ -70,6 +70,9 @@ func (u rules) boot(r Record, begun bool) Record {
 	return before
 }
 
+// Alone tells whether this node was the only writer when it last knew.
+func (r Record) Alone() bool { return r.alone() }
+
 // alone: this node was the only writer when it last knew.
 func (r Record) alone() bool { return r.Mode == Solo || r.Mode == Sole }
 

@@ -67,7 +67,7 @@ func (u rules) next(r Record, s Sight) Move {
 	case Pair:
 		return u.pair(r, s)
 	}
-	return u.witnessed(r, s)
+	return witnessed(r, s)
 }
 
 // chosen: the witness gave this node the log, and the other one is away or knows
@@ -88,7 +88,7 @@ func (s Sight) yields(r Record) bool {
 
 // superseded: somebody went on at a higher epoch without this node.
 func superseded(r Record, s Sight) bool {
-	if r.Mode == Stale || r.Mode == Witnessed {
+	if r.Mode == Stale {
 		return false
 	}
 	peer := s.Peer.heard() && s.Peer.alone() && s.Peer.Epoch > r.newest()
@@ -135,7 +135,7 @@ func (u rules) stale(r Record, s Sight) Move {
 	switch {
 	case s.Leaving:
 		m.Why, m.Fix = "the log goes on without this node, which is stopping", "start dyad here again"
-	case s.Peer.heard() && s.Peer.alone():
+	case s.Peer.heard() && (s.Peer.alone() || s.Peer.Mode == Witnessed):
 		m.Do = Return
 		m.Why, m.Fix = "the log went on without this node, which is joining again", "wait a moment"
 	}
@@ -203,6 +203,10 @@ func (u rules) pair(r Record, s Sight) Move {
 	switch {
 	case s.Log.Writable && s.Leaving:
 		return Move{Record: r, Do: Leave, Epoch: r.Epoch + 1, Mode: Pair, Why: "this node hands the log over and stops"}
+	case s.Log.Writable && s.Third.Unwanted:
+		return Move{Record: r, Do: Shed, Mode: Pair}
+	case s.Log.Writable && s.Third.Named && s.Learner && s.Log.Epoch == r.Epoch:
+		return Move{Record: r, Do: Widen, Epoch: r.Epoch + 1, Mode: Pair}
 	case s.Log.Writable:
 		m := u.tell(Move{Record: r, Do: Wait, Mode: Pair}, s)
 		if c := s.Witness.Claim; m.Do == Wait && s.Witness.Known && s.Log.Epoch == r.Epoch && c.Mode == Pair && c.Epoch > r.Epoch {
@@ -316,14 +320,6 @@ func (u rules) tell(m Move, s Sight) Move {
 	}
 	if !s.Witness.Known || c.Epoch < to.Epoch {
 		m.Do, m.From, m.To = TellWitness, c, to
-	}
-	return m
-}
-
-func (u rules) witnessed(r Record, s Sight) Move {
-	m := Move{Record: r, Do: Wait, Mode: Witnessed}
-	if !s.Log.Writable {
-		m.Mode, m.Why, m.Fix = Suspended, "fewer than two of the three voters answer", "start dyad on another of them"
 	}
 	return m
 }

@@ -27,6 +27,8 @@ type Sight struct {
 	Word   Word
 	// Learner: the peer's new member runs here as a learner and has everything.
 	Learner bool
+	// Third is what is seen of a machine that only holds a vote.
+	Third ThirdSight
 	// Leaving: this agent is being stopped as planned.
 	Leaving bool
 	// External: the log lies in a store that others run. Log.Self is whether the
@@ -50,6 +52,17 @@ type LogSight struct {
 	Shared bool
 	// Trouble is why an external store is not writable.
 	Trouble string
+}
+
+// ThirdSight is what the log and the store say of a third voter.
+type ThirdSight struct {
+	// Named: the log names one.
+	Named bool
+	// Votes: a member has a vote that is no node's. Unwanted: a member, with or
+	// without a vote, is neither a node's nor the one that the log names.
+	Votes, Unwanted bool
+	// Learning: a member has no vote yet, whosever it is.
+	Learning bool
 }
 
 // PeerSight is what was last heard from the other node, over whichever path.

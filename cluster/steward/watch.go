@@ -27,6 +27,8 @@ type Reading struct {
 	Answered bool
 	// Learner: the peer's new member has everything and has no vote yet.
 	Learner bool
+	// Third is what is seen of a third voter.
+	Third quorum.ThirdSight
 	// External: the log lies in a store that others run.
 	External bool
 }
@@ -51,7 +53,7 @@ type watch struct {
 
 // see fills in everything that depends on time.
 func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
-	s := quorum.Sight{Log: in.Log, Peer: in.Peer, Learner: in.Learner, Authority: in.Authority, External: in.External}
+	s := quorum.Sight{Log: in.Log, Peer: in.Peer, Learner: in.Learner, Third: in.Third, Authority: in.Authority, External: in.External}
 	if in.Heard || in.Boot != w.boot {
 		w.silent, w.broken, w.fenced = time.Time{}, false, false
 	}

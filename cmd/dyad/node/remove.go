@@ -15,6 +15,9 @@ ports leave their switches, and if it still runs it stops announcing. Drain it
 first, and no packet is lost. Its data directory stays as it is; a node that shall
 join again, or another in its place, needs an empty one and a token.
 
+The name may also be that of a third voter (dyad join --voter-only): its vote is
+taken back, which needs both nodes, and they are a pair again.
+
 It must be asked of the node that stays, and the log must be writable there: after
 a death that nobody else decided, dyad takeover comes first.`,
 		Example: "  dyad node remove node-b --reason \"replaced\"",
@@ -34,7 +37,14 @@ a death that nobody else decided, dyad takeover comes first.`,
 		if res.DryRun {
 			word = "would be removed"
 		}
-		return env.Line("%s", args[0]+" "+word+"; this node writes the log alone")
+		rest := "this node writes the log alone"
+		switch res.Mode {
+		case "PAIR":
+			rest = "the two nodes write the log as a pair"
+		case "EXTERNAL":
+			rest = "this node alone writes the log in the external store"
+		}
+		return env.Line("%s", args[0]+" "+word+"; "+rest)
 	}
 	return cmd
 }

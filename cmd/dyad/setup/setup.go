@@ -58,6 +58,7 @@ that etcd, which must answer, and not in a store of this node's own.`,
 
 func join(env *cli.Env) *cobra.Command {
 	var file, token, tokenFile string
+	var voter bool
 	cmd := &cobra.Command{
 		Use:   "join ADDRESS",
 		Short: "Make this node the second of a cluster",
@@ -67,8 +68,12 @@ not at this node's own API port. The token is what dyad token create printed
 there; --token-file or DYAD_TOKEN keep it out of the list of processes. If the
 join breaks off, repeat it with the same token. Start the agent afterwards: its
 store learns the log and becomes a voter by itself. A cluster with an external store
-takes only nodes that have the same store: section in their configuration.`,
-		Example: "  dyad join 192.168.0.1 --token-file ./token\n  dyad join 192.168.0.1 --token TOKEN",
+takes only nodes that have the same store: section in their configuration.
+
+With --voter-only this machine becomes no node: it holds a third vote in the log of a
+pair, so that any two of the three can write, and nothing else. Both nodes must be
+PAIR and writable, and have no witness.`,
+		Example: "  dyad join 192.168.0.1 --token-file ./token\n  dyad join 192.168.0.1 --token TOKEN\n  dyad join 192.168.0.1 --voter-only --token-file ./token",
 		Args:    cli.Args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(env, "join", file)
@@ -79,7 +84,7 @@ takes only nodes that have the same store: section in their configuration.`,
 			if err != nil {
 				return err
 			}
-			s, err := node.Join(cmd.Context(), c, cli.WithPort(args[0], c.Ports.API), word, cli.Version)
+			s, err := node.Join(cmd.Context(), c, cli.WithPort(args[0], c.Ports.API), word, cli.Version, voter)
 			if err != nil {
 				return err
 			}
@@ -87,6 +92,7 @@ takes only nodes that have the same store: section in their configuration.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", config.DefaultPath, "configuration file")
+	cmd.Flags().BoolVar(&voter, "voter-only", false, "be no node, and only hold the third vote of two")
 	cmd.Flags().StringVar(&token, "token", "", "the `TOKEN` (DYAD_TOKEN)")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "read the token from `FILE`; - is standard input")
 	return cmd

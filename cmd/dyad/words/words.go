@@ -75,6 +75,8 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypePoolRemoved:     removed("pool"),
 	eventlog.TypeServiceSet:      of(serviceLine),
 	eventlog.TypeServiceRemoved:  removed("service"),
+	eventlog.TypeVoterJoined:     of(func(n eventlog.Node, _ *eventlog.Node) string { return n.Name + " is to hold a third vote" }),
+	eventlog.TypeVoterRemoved:    of(func(r eventlog.Removed, _ *eventlog.Removed) string { return r.Name + " is to give its vote back" }),
 	eventlog.TypeWitnessSet:      of(func(w eventlog.Witness, _ *eventlog.Witness) string { return "witness " + w.URL + " added" }),
 	eventlog.TypeWitnessRemoved:  removed("witness"),
 	eventlog.TypeLogTrimmed:      of(trimmed),
