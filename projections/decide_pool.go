@@ -79,12 +79,8 @@ func (f *folder) checkRange(c SetPool, i int, r eventlog.Range) error {
 			return refuse("pool-overlap", what, "leave one of them out", "it overlaps %s of the same pool", o)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.s.Pools)) {
-		for _, o := range f.s.Pools[name].Ranges {
-			if name != c.Name && o.Overlaps(r) {
-				return refuse("pool-overlap", what, "dyad pool show "+name, "it overlaps %s of pool %s", o, name)
-			}
-		}
+	if name, o, ok := f.overlaps(c.Name, r); ok {
+		return refuse("pool-overlap", what, "dyad pool show "+name, "it overlaps %s of pool %s", o, name)
 	}
 	if node, a, ok := f.nodeIn(r); ok {
 		return refuse("pool-contains-node", what, fmt.Sprintf("give ranges around %s", a), "it contains %s, an address of %s", a, node)
@@ -96,6 +92,20 @@ func (f *folder) checkRange(c SetPool, i int, r eventlog.Range) error {
 		}
 	}
 	return f.checkReach(c, what, r)
+}
+
+// overlaps finds the first pool by name, other than the given one, that has
+// addresses of r.
+func (f *folder) overlaps(except string, r eventlog.Range) (name string, o eventlog.Range, found bool) {
+	for n, p := range f.s.Pools {
+		if n == except || found && name < n {
+			continue
+		}
+		if i := slices.IndexFunc(p.Ranges, r.Overlaps); i >= 0 {
+			name, o, found = n, p.Ranges[i], true
+		}
+	}
+	return name, o, found
 }
 
 // checkReach: on a switch without a peer, addresses are told to the segment by
