@@ -122,9 +122,9 @@ func (d dependencies) gets(opts ...clientv3.OpOption) []clientv3.Op {
 // histories have the same head.
 type base struct {
 	eventlog.Base
-	head, epoch string   // as stored; empty: not there
-	certain     bool     // read with quorum
-	fresh       []string // idempotency keys that nobody looked for
+	head, epoch string // as stored; empty: not there
+	certain     bool   // read with quorum
+	recalled    bool   // from the append before: nobody looked for the keys
 }
 
 // readBase reads what d names at one revision, with or without quorum.
@@ -185,7 +185,7 @@ func (d dependencies) decode(rs []*pb.ResponseOp, certain bool) (base, error) {
 }
 
 // write commits sealed if at still stands. If not, it returns what stands
-// instead, as the same transaction saw it.
+// instead.
 func (l *Log) write(ctx context.Context, d dependencies, at base, sealed []eventlog.Envelope) (base, bool, error) {
 	after, err := at.behind(sealed)
 	if err != nil {
@@ -195,14 +195,18 @@ func (l *Log) write(ctx context.Context, d dependencies, at base, sealed []event
 	if err != nil {
 		return at, false, err
 	}
-	stands := append(make([]clientv3.Cmp, 0, 2+len(at.fresh)),
-		holds(l.keys.head(), at.head), holds(l.keys.epoch(), at.epoch))
-	for _, k := range at.fresh {
-		stands = append(stands, holds(l.keys.idempotency(k), ""))
+	stands := []clientv3.Cmp{holds(l.keys.head(), at.head), holds(l.keys.epoch(), at.epoch)}
+	var otherwise []clientv3.Op
+	if !at.recalled {
+		otherwise = d.gets()
+	} else {
+		for _, k := range d.keys {
+			stands = append(stands, holds(l.keys.idempotency(k), ""))
+		}
 	}
 	cctx, cancel := l.call(ctx)
 	defer cancel()
-	resp, err := l.client.Txn(cctx).If(stands...).Then(puts...).Else(d.gets()...).Commit()
+	resp, err := l.client.Txn(cctx).If(stands...).Then(puts...).Else(otherwise...).Commit()
 	if err == nil && resp.Succeeded {
 		l.last.keep(at, after, sealed)
 		return at, true, nil
@@ -211,8 +215,12 @@ func (l *Log) write(ctx context.Context, d dependencies, at base, sealed []event
 	if err != nil {
 		return at, false, l.mapped(ctx, "append", err)
 	}
-	next, err := d.decode(resp.Responses, true)
-	return next, false, err
+	if at.recalled {
+		at, err = l.readBase(ctx, d, true) // seldom, so it is not asked for each time
+	} else {
+		at, err = d.decode(resp.Responses, true)
+	}
+	return at, false, err
 }
 
 // holds compares a key with a stored value, or with not being there.

@@ -36,7 +36,7 @@ func (r *recall) basis(d dependencies) (base, bool) {
 		}
 		at.Streams[s] = rev
 	}
-	at.fresh = d.keys
+	at.recalled = true
 	return at, true
 }
 
