@@ -2,13 +2,19 @@ package etcdnode
 
 import (
 	"errors"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/storage/datadir"
 )
 
-// deafAfter is how long a newcomer that everybody knows may take to notice.
-const deafAfter = 50 * time.Millisecond
+const (
+	// deafAfter is how long a newcomer that everybody knows may take to notice.
+	deafAfter = 50 * time.Millisecond
+	// sentAfter is how long after a snapshot's file its record may take.
+	sentAfter = 20 * time.Millisecond
+)
 
 // errStartAgain: the member has to be started once more, at once.
 var errStartAgain = errors.New("start the store again")
@@ -21,11 +27,29 @@ var errStartAgain = errors.New("start the store again")
 // snapshot, as it does from every survivor that itself came back once, the
 // entry may lie in the snapshot and never come by: the member has its name, and
 // waits for its own request to time out, which takes 5 s and two elections.
-// Started again it has nothing to wait for.
+// Started again it has nothing to wait for; and if that is done as soon as the
+// snapshot lies on the disk, it is read once and not twice.
 type newcomer struct {
 	name  string
+	dir   string
 	fresh bool      // the directory was empty
 	known time.Time // since when its name is in the log
+	sent  time.Time // since when a snapshot is on the disk
+}
+
+// sated tells whether a snapshot came, and can be started from. It is asked while
+// the member does not answer.
+func (n *newcomer) sated(now time.Time) bool {
+	if !n.fresh {
+		return false
+	}
+	if n.sent.IsZero() {
+		files, err := filepath.Glob(filepath.Join(datadir.ToSnapDir(n.dir), "*.snap"))
+		if err == nil && len(files) > 0 {
+			n.sent = now
+		}
+	}
+	return !n.sent.IsZero() && now.Sub(n.sent) >= sentAfter
 }
 
 // stuck tells whether the member waits in vain. It is asked while the member

@@ -85,8 +85,8 @@ func Serve(ctx context.Context, c ServeConfig) error {
 
 // member is how a running member and its surroundings talk.
 type member struct {
-	// ready is called when it answers, stopped when nothing more will be written:
-	// nil after the end of its context, or errStartAgain.
+	// ready is called when it answers, stopped when the process may end: with nil
+	// after the end of its context, or with errStartAgain.
 	ready   func()
 	stopped func(error)
 	// commands come while it runs; done is called with what came of each.
@@ -116,7 +116,7 @@ func serve(ctx context.Context, c ServeConfig, m member) error {
 	}
 	defer e.Close()
 	answering := e.Server.ReadyNotify()
-	deaf := newcomer{name: c.Name, fresh: fresh}
+	deaf := newcomer{name: c.Name, dir: c.Dir, fresh: fresh}
 	elect := time.NewTicker(hurryEvery)
 	defer elect.Stop()
 	for {
@@ -124,6 +124,9 @@ func serve(ctx context.Context, c ServeConfig, m member) error {
 		case <-elect.C:
 			if err := hurry(ctx, e.Server); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("elect the store's only voter: %w", err)
+			}
+			if deaf.sated(time.Now()) {
+				m.stopped(errStartAgain) // not more gently than a crash, which it can take
 			}
 			if deaf.stuck(e.Server, time.Now()) {
 				e.Server.HardStop()
