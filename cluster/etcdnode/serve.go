@@ -94,25 +94,33 @@ type member struct {
 	done     func(error)
 }
 
-func serve(ctx context.Context, c ServeConfig, m member) error {
+// start starts the member; forced tells whether as one of it alone.
+func (c ServeConfig) start(ctx context.Context) (e *embed.Etcd, forced bool, err error) {
 	cfg, err := c.embed()
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	forces, err := c.forces()
-	fresh := c.empty()
+	forced, err = c.forces()
 	switch {
-	case err == nil && forces:
+	case err == nil && forced:
 		err = force(cfg)
-	case err == nil && !fresh && !c.comparable(ctx):
+	case err == nil && !c.empty() && !c.comparable(ctx):
 		err = corruptionCheck(cfg, false)
 	}
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	e, err := embed.StartEtcd(cfg)
+	if e, err = embed.StartEtcd(cfg); err != nil {
+		return nil, false, fmt.Errorf("start the store: %w", err)
+	}
+	return e, forced, nil
+}
+
+func serve(ctx context.Context, c ServeConfig, m member) error {
+	fresh := c.empty()
+	e, forced, err := c.start(ctx)
 	if err != nil {
-		return fmt.Errorf("start the store: %w", err)
+		return err
 	}
 	defer e.Close()
 	answering := e.Server.ReadyNotify()
@@ -136,7 +144,7 @@ func serve(ctx context.Context, c ServeConfig, m member) error {
 		case <-answering:
 			answering = nil // closed for ever
 			elect.Stop()
-			if forces {
+			if forced {
 				if err := c.noteForced(); err != nil {
 					return err
 				}
