@@ -79,7 +79,6 @@ type stamped struct {
 type logStep struct {
 	events []eventlog.Envelope
 	anew   bool
-	own    bool // just appended here; the follower brings them too
 }
 
 // wishDone reports what became of a wish.

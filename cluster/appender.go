@@ -164,7 +164,6 @@ func (p *appender) group(ctx context.Context, group []*intent) {
 		switch {
 		case err == nil:
 			p.ahead = projections.Fold(plan.on, envs...)
-			p.a.deliver(ctx, logStep{events: envs, own: true})
 			p.unfolded <- settled{plan, envs, p.ahead.Head.Seq}
 			return
 		case errors.As(err, &dup):

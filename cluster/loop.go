@@ -74,12 +74,6 @@ func (a *Agent) fold(step logStep) {
 	if step.anew {
 		a.state, a.holding, a.synced = projections.State{}, true, false
 	}
-	for len(step.events) > 0 && step.events[0].Seq <= a.state.Head.Seq {
-		step.events = step.events[1:] // were folded as this node's own
-	}
-	if step.own && len(step.events) > 0 && step.events[0].PrevHash != a.state.Head.Hash {
-		return // the follower is behind, and brings these in their turn
-	}
 	a.state = projections.Fold(a.state, step.events...)
 	a.newsAt = a.p.Now()
 	for _, e := range step.events {

@@ -94,6 +94,10 @@ func (s *Supervisor) command(ctx context.Context, o command) error {
 	if c == nil || !answers {
 		return fmt.Errorf("%w: it does not answer", ErrNotAlone)
 	}
+	select {
+	case <-c.done: // of a command that was given up
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*aloneBound)
 	defer cancel()
 	if _, err := c.stdin.Write(append(line, '\n')); err != nil {

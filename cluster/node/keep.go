@@ -131,7 +131,6 @@ func (p *process) takeIn(ctx context.Context, what string, r api.JoinRequest) (a
 // may not have read it yet, and a node that joined at an older one would take
 // itself for passed over.
 func (p *process) joinResponse(members map[string]string) api.JoinResponse {
-	// Right after its first start a node's log is ahead of its record.
 	epoch := max(p.steward.Status().Record.Epoch, p.agent.State().Head.Epoch)
 	return api.JoinResponse{
 		Cluster: p.file.get().Cluster, Epoch: epoch, Members: members, Gossip: []string{gossipAddress(p.cfg)},
