@@ -137,6 +137,19 @@ func runUntil(t *testing.T, c config.Config) (l *live, stop func()) {
 	return l, l.stop
 }
 
+// first runs the first node of a cluster, and waits until it takes changes.
+func first(t *testing.T, address string) *live {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: an agent looks after the host's addresses")
+	}
+	c := liveConfig(t, "node-a", address)
+	mustInit(t, c)
+	a := run(t, c)
+	within(t, 30*time.Second, "node-a is alone and ready", func() bool { return a.mode(t) == "SOLO" })
+	return a
+}
+
 // within polls for a level.
 func within(t *testing.T, d time.Duration, what string, level func() bool) {
 	t.Helper()
@@ -212,13 +225,7 @@ func code(err error) string {
 // the way, has everybody turned away who should be, rotates what rotates, and
 // looks for the secrets in everything that came of it.
 func TestTheRealThing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: an agent looks after the host's addresses")
-	}
-	ca, cb := liveConfig(t, "node-a", "127.0.78.11"), liveConfig(t, "node-b", "127.0.78.12")
-	mustInit(t, ca)
-	a := run(t, ca)
-	within(t, 30*time.Second, "node-a is alone and ready", func() bool { return a.mode(t) == "SOLO" })
+	a, cb := first(t, "127.0.78.11"), liveConfig(t, "node-b", "127.0.78.12")
 	k := joined(t, a, cb)
 	b := run(t, cb)
 	within(t, 60*time.Second, "they are a pair", func() bool { return a.mode(t) == "PAIR" && b.mode(t) == "PAIR" })
