@@ -258,6 +258,7 @@ func TestThirdVoterLeaves(t *testing.T) {
 	x.writes(x.b)
 	x.b.kill()
 	within(t, 20*time.Second, "a pair needs both", func() bool { return x.a.status(t).Mode == "SUSPENDED" })
+	within(t, 20*time.Second, "node-a misses node-b", func() bool { return x.a.status(t).View.Nodes["node-b"].Silent() })
 	if _, err := x.a.client.Takeover(t.Context(), api.TakeoverRequest{Peer: "node-b", Reason: "test"}); err != nil {
 		t.Fatal(err)
 	}
