@@ -57,6 +57,9 @@ func Encode(e Envelope) ([]byte, error) {
 	return bytes.Clone(e.stored), nil
 }
 
+// StoredAs tells whether b is the stored form of e. It hashes nothing.
+func StoredAs(e Envelope, b []byte) bool { return e.stored != nil && bytes.Equal(e.stored, b) }
+
 // Decode reads the stored form and checks the hash of the body. Unknown fields
 // and unknown types are kept. It does not check the chain; see [Verify].
 func Decode(b []byte) (Envelope, error) {

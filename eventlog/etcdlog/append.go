@@ -204,6 +204,7 @@ func (l *Log) write(ctx context.Context, d dependencies, at base, sealed []event
 			stands = append(stands, holds(l.keys.idempotency(k), ""))
 		}
 	}
+	l.echoes.add(sealed)
 	cctx, cancel := l.call(ctx)
 	defer cancel()
 	resp, err := l.client.Txn(cctx).If(stands...).Then(puts...).Else(otherwise...).Commit()

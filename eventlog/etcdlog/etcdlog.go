@@ -109,6 +109,8 @@ type Log struct {
 	turn  chan struct{} // one append at a time: writers here need not race each other
 	last  recall        // of the append before; belongs to whoever has the turn
 
+	echoes echoes
+
 	mu    sync.Mutex
 	ready bool         // a read with quorum succeeded
 	seen  eventlog.Seq // the highest head any answer told

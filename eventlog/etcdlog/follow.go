@@ -193,7 +193,7 @@ func (f *follower) decode(ctx context.Context, events []*clientv3.Event) ([]even
 			}
 			continue
 		}
-		e, err := f.l.keys.decodeEvent(ev.Kv)
+		e, err := f.l.read(ev.Kv)
 		if err != nil {
 			return nil, err
 		}

@@ -37,12 +37,8 @@ func (k keys) decodeEvent(kv *mvccpb.KeyValue) (eventlog.Envelope, error) {
 		return e, fmt.Errorf("%s: %w", kv.Key, err)
 	case string(kv.Key) != k.event(e.Seq):
 		return e, fmt.Errorf("%w: %s holds event %d", eventlog.ErrCorrupt, kv.Key, e.Seq)
-	case kv.Version != 1:
-		// Events are written once. Whoever wrote again changed history, even
-		// if the hashes were made to fit.
-		return e, fmt.Errorf("%w: %s was written %d times", eventlog.ErrCorrupt, kv.Key, kv.Version)
 	}
-	return e, nil
+	return e, writtenOnce(kv)
 }
 
 func decodeHead(kvs []*mvccpb.KeyValue) (eventlog.Head, error) {
