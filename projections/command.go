@@ -71,6 +71,12 @@ type (
 		Check     *eventlog.Check    `json:"check,omitempty"`
 		New       bool               `json:"new,omitempty"`
 	}
+	// MoveServices makes another node the preferred one of services, and pins it.
+	MoveServices struct {
+		Services []string `json:"services,omitempty"`
+		All      bool     `json:"all,omitempty"` // every service in active-standby; Services is empty
+		To       string   `json:"to,omitempty"`  // node; empty: of two nodes, the one that is not preferred now
+	}
 	// RemoveService removes a service and frees its addresses.
 	RemoveService struct {
 		Name string `json:"name"`
@@ -187,6 +193,7 @@ func (SetPool) Verb() string       { return "pool set" }
 func (RemovePool) Verb() string    { return "pool remove" }
 func (SetService) Verb() string    { return "service set" }
 func (RemoveService) Verb() string { return "service remove" }
+func (MoveServices) Verb() string  { return "service move" }
 func (DeclareSwitch) Verb() string { return "switch set" }
 func (RemoveSwitch) Verb() string  { return "switch remove" }
 func (JoinNode) Verb() string      { return "node join" }

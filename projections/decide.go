@@ -80,6 +80,8 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.removePool(c)
 	case SetService:
 		return f.setService(c)
+	case MoveServices:
+		return f.moveServices(c)
 	case RemoveService:
 		return f.removeService(c)
 	case DeclareSwitch:

@@ -153,6 +153,7 @@ func TestDrills(t *testing.T) {
 					t.Errorf("a planned stop lost packets: %v", r.Broken)
 				}
 			})
+			t.Run("planned moves", func(t *testing.T) { plannedMoves(t, l) })
 			t.Run("runner killed", func(t *testing.T) { runnerKilled(t, l) })
 		})
 	}

@@ -83,6 +83,7 @@ var verbRoles = map[string]Role{
 	"pool set":       RoleOperator,
 	"pool remove":    RoleOperator,
 	"service set":    RoleOperator,
+	"service move":   RoleOperator,
 	"service remove": RoleOperator,
 	"switch set":     RoleOperator,
 	"switch remove":  RoleOperator,

@@ -28,6 +28,7 @@ var decoders = map[string]func(verb string, args []byte) (projections.Command, e
 	projections.SetPool{}.Verb():            decodeInto[projections.SetPool],
 	projections.RemovePool{}.Verb():         decodeInto[projections.RemovePool],
 	projections.SetService{}.Verb():         decodeInto[projections.SetService],
+	projections.MoveServices{}.Verb():       decodeInto[projections.MoveServices],
 	projections.RemoveService{}.Verb():      decodeInto[projections.RemoveService],
 	projections.DeclareSwitch{}.Verb():      decodeInto[projections.DeclareSwitch],
 	projections.RemoveSwitch{}.Verb():       decodeInto[projections.RemoveSwitch],

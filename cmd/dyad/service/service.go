@@ -25,7 +25,7 @@ func Commands(env *cli.Env) []*cobra.Command {
 in active-standby the preferred node carries the traffic, in active-active the
 router spreads it over both.`,
 		Example: "  dyad service list",
-	}, add(env), set(env), remove(env), list(env), show(env))}
+	}, add(env), set(env), move(env), remove(env), list(env), show(env))}
 }
 
 type flags struct {
