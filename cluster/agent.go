@@ -135,8 +135,13 @@ func New(p Parts) *Agent {
 
 func machineConfig(p Parts) failover.Config {
 	f := p.Config.Failover
+	manual, windows, _ := f.Returns() // the configuration was checked
+	back := failover.Failback{Manual: manual}
+	for _, w := range windows {
+		back.Windows = append(back.Windows, failover.Window{From: w[0], To: w[1]})
+	}
 	return failover.Config{
-		Self: p.Config.Node, Boot: p.Boot,
+		Self: p.Config.Node, Boot: p.Boot, Failback: back,
 		FailbackDelay: f.FailbackDelay.Std(), FailbackMax: f.FailbackMax.Std(), FlapWindow: f.FlapWindow.Std(),
 	}
 }

@@ -97,6 +97,7 @@ func (a *Agent) tell(more ...failover.Input) []failover.Input {
 		want,
 		failover.Nodes{Names: a.state.NodeNames()},
 		failover.Drained{Nodes: a.state.Drained},
+		failover.Allowed{Nodes: a.state.Failbacks},
 		failover.Services{Names: slices.Sorted(maps.Keys(a.state.Services))},
 	}, more...)
 }

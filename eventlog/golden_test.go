@@ -55,6 +55,7 @@ func samples() map[eventlog.Type]any {
 		eventlog.TypeNodeRemoved:    eventlog.Removed{Name: "node-a"},
 		eventlog.TypeNodeDrained:    eventlog.NodeRef{Name: "node-a"},
 		eventlog.TypeNodeUndrained:  eventlog.NodeRef{Name: "node-a"},
+		eventlog.TypeNodeFailback:   eventlog.NodeRef{Name: "node-a"},
 		eventlog.TypeSwitchDeclared: sw,
 		eventlog.TypeSwitchRemoved:  eventlog.Removed{Name: "vSwitch1"},
 		eventlog.TypePeerSet:        peer,

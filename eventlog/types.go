@@ -23,6 +23,7 @@ const (
 	TypeNodeRemoved    Type = "node.removed"
 	TypeNodeDrained    Type = "node.drained"
 	TypeNodeUndrained  Type = "node.undrained"
+	TypeNodeFailback   Type = "node.failback"
 	TypeSwitchDeclared Type = "switch.declared"
 	TypeSwitchRemoved  Type = "switch.removed"
 	TypePeerSet        Type = "peer.set"
@@ -72,7 +73,7 @@ const (
 )
 
 var intents = []Type{
-	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained,
+	TypeEpochStarted, TypeNodeJoined, TypeNodeRemoved, TypeNodeDrained, TypeNodeUndrained, TypeNodeFailback,
 	TypeSwitchDeclared, TypeSwitchRemoved, TypePeerSet, TypePeerRemoved,
 	TypePoolSet, TypePoolRemoved, TypeServiceSet, TypeServiceRemoved,
 	TypeVoterJoined, TypeVoterRemoved, TypeWitnessSet, TypeWitnessRemoved, TypeLogTrimmed,

@@ -60,6 +60,8 @@ type (
 	Nodes struct{ Names []string }
 	// Drained: the log says which nodes are drained.
 	Drained struct{ Nodes map[string]bool }
+	// Allowed: how often the log let each node have its share again.
+	Allowed struct{ Nodes map[string]uint64 }
 	// Log: what this node is in the log, for the other one to know.
 	Log struct {
 		Epoch eventlog.Epoch
@@ -83,6 +85,7 @@ func (ServiceHealth) input() {}
 func (Services) input()      {}
 func (Nodes) input()         {}
 func (Drained) input()       {}
+func (Allowed) input()       {}
 func (Log) input()           {}
 func (Stopping) input()      {}
 func (Silence) input()       {}
@@ -148,6 +151,9 @@ type Config struct {
 	// SuspectDelay takes the place of FailbackDelay after a suspicion that came to
 	// nothing (default 1 s, at most FailbackDelay); it doubles likewise.
 	SuspectDelay time.Duration
+	// Failback says when a node that died gets its share; the zero value as soon as
+	// it has proved itself.
+	Failback Failback
 }
 
 // Defaults of Config.

@@ -21,6 +21,7 @@ type Machine struct {
 	synced, stopping, silenced bool
 	isolated                   bool // no router answers this node
 	drained                    map[string]bool
+	allowed                    map[string]uint64
 	want                       []netip.Addr
 	established                map[netip.Addr]bool
 	unhealthy                  map[string]string
@@ -106,6 +107,8 @@ func (m *Machine) take(now time.Time, in Input) []Fact {
 		maps.DeleteFunc(m.unhealthy, func(name string, _ string) bool { return !slices.Contains(v.Names, name) })
 	case Drained:
 		m.drained = maps.Clone(v.Nodes)
+	case Allowed:
+		m.allowed = maps.Clone(v.Nodes)
 	case Log:
 		m.log = v
 	case Stopping:
@@ -215,7 +218,10 @@ func (m *Machine) failback(now time.Time, name string) (projections.Stance, proj
 	}
 	due := p.readySince.Add(p.owes)
 	if !now.Before(due) {
-		p.owing, p.owes = false, 0
+		if r, wake, held := m.held(now, name, p); held {
+			return projections.StanceTakeover, r, wake, true
+		}
+		p.owing, p.owes, p.died = false, 0, false
 		return "", projections.Reason{}, time.Time{}, false
 	}
 	r.Text = fmt.Sprintf("%s is back, and gets its share after %s without a break", name, p.owes)

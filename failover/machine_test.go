@@ -40,6 +40,9 @@ func TestDialogues(t *testing.T) {
 func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "steps":
+	case "failback": // failback manual, or the windows as FROM-TO in seconds since midnight
+		s.m = New(Config{Self: "a", Boot: "a1", Failback: policy(t, d.Input)}, epoch)
+		return ""
 	case "dump":
 		return s.m.String() + "\n"
 	case "contacts":
@@ -140,6 +143,12 @@ func (s *stage) input(name string, w []string) Input {
 			nodes[n] = true
 		}
 		return Drained{Nodes: nodes}
+	case "allowed":
+		n, err := strconv.ParseUint(w[0], 10, 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return Allowed{Nodes: map[string]uint64{"b": n}}
 	case "health":
 		return ServiceHealth{Service: w[0], Healthy: has("ok"), Why: strings.Join(w[1:], " ")}
 	case "services":
@@ -151,6 +160,21 @@ func (s *stage) input(name string, w []string) Input {
 	}
 	s.t.Fatalf("unknown input %s", name)
 	return nil
+}
+
+func policy(t *testing.T, text string) (f Failback) {
+	for w := range strings.FieldsSeq(text) {
+		if w == "manual" {
+			f.Manual = true
+			continue
+		}
+		var from, to int
+		if _, err := fmt.Sscanf(w, "%d-%d", &from, &to); err != nil {
+			t.Fatalf("%s: %v", w, err)
+		}
+		f.Windows = append(f.Windows, Window{time.Duration(from) * time.Second, time.Duration(to) * time.Second})
+	}
+	return f
 }
 
 // contacts shows what a takeover of the log would be told.

@@ -9,6 +9,7 @@ import (
 
 // peer is what the machine knows of another node.
 type peer struct {
+	name    string
 	verdict projections.Verdict
 	// member and heart are what the membership and the pulse say; the verdict is
 	// what they add up to. heart is Unknown while the pulse has no say.
@@ -33,6 +34,9 @@ type peer struct {
 	// node gives its takeover up. owes is for how long; 0 after a drain.
 	owing bool
 	owes  time.Duration
+	// died: it owes for a death, when it had been allowed back that often.
+	died    bool
+	allowed uint64
 }
 
 const (
@@ -48,6 +52,7 @@ func (m *Machine) peer(name string) *peer {
 	p, ok := m.peers[name]
 	if !ok {
 		p = newPeer()
+		p.name = name
 		m.peers[name] = p
 	}
 	return p
@@ -85,6 +90,7 @@ func (m *Machine) silent(now time.Time, v PeerSilent) []Fact {
 func (m *Machine) died(now time.Time, p *peer) {
 	p.deaths = m.recent(now, p.deaths)
 	p.owing, p.owes, p.readySince, p.counted = true, m.damped(m.cfg.FailbackDelay, len(p.deaths)), time.Time{}, true
+	p.died, p.allowed = true, m.allowed[p.name]
 }
 
 // suspected counts a suspicion. If it comes to nothing the node lost nothing,

@@ -115,6 +115,11 @@ type (
 		Node string `json:"node"`
 		On   bool   `json:"on"`
 	}
+	// FailBack lets a node that was down and is well again have its share, where it
+	// would have to wait for a word or for the time of day.
+	FailBack struct {
+		Node string `json:"node"`
+	}
 	// StartEpoch records a change of the set of writers.
 	StartEpoch struct {
 		Epoch   eventlog.Epoch `json:"epoch"`
@@ -208,6 +213,8 @@ func (CreateToken) Verb() string   { return "token create" }
 func (UseToken) Verb() string      { return "token use" }
 func (RevokeToken) Verb() string   { return "token revoke" }
 func (Apply) Verb() string         { return "apply" }
+
+func (FailBack) Verb() string { return "node failback" }
 
 // Verb is a line of its own: it is longer than the others.
 func (RevokeCertificate) Verb() string { return "cert revoke" }

@@ -96,6 +96,8 @@ func (f *folder) decide(c Command) ([]eventlog.Draft, error) {
 		return f.replaceNode(c)
 	case DrainNode:
 		return f.drainNode(c)
+	case FailBack:
+		return f.failBack(c)
 	case JoinVoter:
 		return f.joinVoter(c)
 	case RemoveVoter:

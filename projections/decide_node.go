@@ -131,6 +131,16 @@ func (f *folder) drainNode(c DrainNode) ([]eventlog.Draft, error) {
 	return change(t, "node/"+c.Node, eventlog.NodeRef{Name: c.Node}, nil, false)
 }
 
+func (f *folder) failBack(c FailBack) ([]eventlog.Draft, error) {
+	if _, ok := f.s.Nodes[c.Node]; !ok {
+		return nil, f.unknownNode(c.Node)
+	}
+	if f.s.Drained[c.Node] {
+		return nil, refuse("node-drained", "node "+c.Node, "dyad node undrain "+c.Node, "it is drained, and gets no share until that ends")
+	}
+	return change(eventlog.TypeNodeFailback, "node/"+c.Node, eventlog.NodeRef{Name: c.Node}, nil, false)
+}
+
 func (f *folder) startEpoch(c StartEpoch) ([]eventlog.Draft, error) {
 	if c.Epoch <= f.s.Head.Epoch {
 		return nil, refuse("epoch", fmt.Sprintf("epoch %d", c.Epoch), fmt.Sprintf("use %d", f.s.Head.Epoch+1),

@@ -27,7 +27,7 @@ func Fold(s State, events ...eventlog.Envelope) State {
 type folder struct {
 	s State
 
-	nodes, drained, switches, peers, pools, services, taken, tokens, revoked bool
+	nodes, drained, failbacks, switches, peers, pools, services, taken, tokens, revoked bool
 
 	// preferred counts active-standby services for each node; nil until asked.
 	preferred map[string]int
@@ -70,6 +70,8 @@ func (f *folder) dispatch(d eventlog.Draft) error {
 		return with(d, func(p eventlog.NodeRef) { own(&f.s.Drained, &f.drained)[p.Name] = true })
 	case eventlog.TypeNodeUndrained:
 		return with(d, func(p eventlog.NodeRef) { delete(own(&f.s.Drained, &f.drained), p.Name) })
+	case eventlog.TypeNodeFailback:
+		return with(d, func(p eventlog.NodeRef) { own(&f.s.Failbacks, &f.failbacks)[p.Name]++ })
 	case eventlog.TypeSwitchDeclared:
 		return with(d, func(p eventlog.Switch) { own(&f.s.Switches, &f.switches)[p.Name] = p })
 	case eventlog.TypeSwitchRemoved:
@@ -137,6 +139,7 @@ func (f *folder) nodeJoined(n eventlog.Node) {
 func (f *folder) nodeRemoved(p eventlog.Removed) {
 	delete(own(&f.s.Nodes, &f.nodes), p.Name)
 	delete(own(&f.s.Drained, &f.drained), p.Name)
+	delete(own(&f.s.Failbacks, &f.failbacks), p.Name)
 	f.nodeRevoked(p)
 	for name, sw := range f.s.Switches {
 		kept := slices.DeleteFunc(slices.Clone(sw.Ports), func(q eventlog.Port) bool { return q.Node == p.Name })

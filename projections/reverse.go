@@ -47,6 +47,7 @@ func CommandOf(d eventlog.Draft) (Command, error) {
 	case eventlog.TypeServiceRemoved:
 		return back(d, func(r eventlog.Removed) Command { return RemoveService{Name: r.Name} })
 	case eventlog.TypeEpochStarted, eventlog.TypeLogTrimmed,
+		eventlog.TypeNodeFailback,                           // it was for the node's return then
 		eventlog.TypeVoterJoined, eventlog.TypeVoterRemoved, // a member of the store stands behind it: dyad join --voter-only
 		eventlog.TypeWitnessSet, eventlog.TypeWitnessRemoved, // a claim stands behind it: dyad witness add
 		eventlog.TypeCertificateRevoked,                                              // it goes by the time of then

@@ -35,14 +35,16 @@ type State struct {
 	Cluster string
 	Mode    string
 	// Floor is the last event that the log may have dropped.
-	Floor    eventlog.Head
-	Writers  []string
-	Nodes    map[string]eventlog.Node
-	Drained  map[string]bool
-	Switches map[string]eventlog.Switch
-	Peers    map[PeerKey]eventlog.Peer
-	Pools    map[string]eventlog.Pool
-	Services map[string]eventlog.Service
+	Floor   eventlog.Head
+	Writers []string
+	Nodes   map[string]eventlog.Node
+	Drained map[string]bool
+	// Failbacks counts for each node how often it was let have its share again.
+	Failbacks map[string]uint64
+	Switches  map[string]eventlog.Switch
+	Peers     map[PeerKey]eventlog.Peer
+	Pools     map[string]eventlog.Pool
+	Services  map[string]eventlog.Service
 	// Voter is the machine that only holds the third vote; zero: there is none. It
 	// is no node: it announces nothing and keeps no old events.
 	Voter eventlog.Node

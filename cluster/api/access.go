@@ -89,6 +89,7 @@ var verbRoles = map[string]Role{
 	"switch remove":  RoleOperator,
 	"node drain":     RoleOperator,
 	"node undrain":   RoleOperator,
+	"node failback":  RoleOperator,
 	"node join":      RoleAdmin,
 	"node remove":    RoleAdmin,
 	"epoch start":    RoleAdmin,

@@ -40,6 +40,7 @@ var decoders = map[string]func(verb string, args []byte) (projections.Command, e
 	projections.CreateToken{}.Verb():        decodeInto[projections.CreateToken],
 	projections.RevokeToken{}.Verb():        decodeInto[projections.RevokeToken],
 	projections.RevokeCertificate{}.Verb():  decodeInto[projections.RevokeCertificate],
+	projections.FailBack{}.Verb():           decodeInto[projections.FailBack],
 	projections.DrainNode{On: true}.Verb():  decodeDrain,
 	projections.DrainNode{On: false}.Verb(): decodeDrain,
 }

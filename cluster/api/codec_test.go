@@ -53,7 +53,7 @@ func optional[T any](t *rapid.T, g *rapid.Generator[T], label string) *T {
 var genPlain = rapid.Custom(func(t *rapid.T) projections.Command {
 	text := func(l string) string { return genText.Draw(t, l) }
 	yes := func(l string) bool { return rapid.Bool().Draw(t, l) }
-	switch rapid.IntRange(0, 14).Draw(t, "which") {
+	switch rapid.IntRange(0, 15).Draw(t, "which") {
 	case 0:
 		return projections.SetPeer{
 			Switch: text("switch"), Address: genAddr.Draw(t, "addr"), PeerASN: rapid.Int64().Draw(t, "peer"),
@@ -92,6 +92,8 @@ var genPlain = rapid.Custom(func(t *rapid.T) projections.Command {
 		return projections.CreateToken{Fingerprint: text("f"), TTL: time.Duration(rapid.Int64().Draw(t, "ttl")), Purpose: text("purpose")}
 	case 12:
 		return projections.RevokeToken{ID: text("id")}
+	case 14:
+		return projections.FailBack{Node: text("node")}
 	case 13:
 		return projections.MoveServices{Services: some(t, genText, "services"), All: yes("all"), To: text("to")}
 	}
@@ -212,7 +214,7 @@ func TestEncodeRefusesWhatCanNotBeSent(t *testing.T) {
 
 func TestEveryVerbIsListed(t *testing.T) {
 	v := Verbs()
-	if len(v) != 20 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
+	if len(v) != 21 || !slices.IsSorted(v) || !slices.Contains(v, "apply") {
 		t.Fatalf("%q", v)
 	}
 }

@@ -73,13 +73,16 @@ type Switch struct {
 // Failover are the thresholds of the detector and the machine.
 type Failover struct {
 	// Profile of the pulse: fast, standard, conservative, or off.
-	Profile        string   `json:"profile"`
-	ProbeInterval  Duration `json:"probeInterval"` // 20 ms – 10 s
-	ProbeTimeout   Duration `json:"probeTimeout"`
-	SuspicionMult  int      `json:"suspicionMult"` // 1–10
-	FailbackDelay  Duration `json:"failbackDelay"`
-	FailbackMax    Duration `json:"failbackMax"`
-	FlapWindow     Duration `json:"flapWindow"`
+	Profile       string   `json:"profile"`
+	ProbeInterval Duration `json:"probeInterval"` // 20 ms – 10 s
+	ProbeTimeout  Duration `json:"probeTimeout"`
+	SuspicionMult int      `json:"suspicionMult"` // 1–10
+	FailbackDelay Duration `json:"failbackDelay"`
+	FailbackMax   Duration `json:"failbackMax"`
+	FlapWindow    Duration `json:"flapWindow"`
+	// Failback is when a node that died gets its share again: auto, manual, or times
+	// of day in UTC, such as 02:00-04:00, several with commas.
+	Failback       string   `json:"failback"`
 	StepDownSettle Duration `json:"stepDownSettle"` // planned stop: time the routers get
 }
 

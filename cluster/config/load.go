@@ -39,7 +39,7 @@ func Default() Config {
 		Failover: Failover{
 			Profile:       ProfileFast,
 			ProbeInterval: Duration(100 * time.Millisecond), ProbeTimeout: Duration(50 * time.Millisecond), SuspicionMult: 1,
-			FailbackDelay: Duration(10 * time.Second), FailbackMax: Duration(5 * time.Minute), FlapWindow: Duration(10 * time.Minute),
+			FailbackDelay: Duration(10 * time.Second), FailbackMax: Duration(5 * time.Minute), FlapWindow: Duration(10 * time.Minute), Failback: FailbackAuto,
 			StepDownSettle: Duration(500 * time.Millisecond),
 		},
 		Takeover: Takeover{
@@ -194,6 +194,9 @@ func (f Failover) check() (errs []error) {
 	errs = append(errs, inRange("failover.stepDownSettle", f.StepDownSettle, 50*time.Millisecond, 5*time.Second)...)
 	if !oneOf(f.Profile, ProfileFast, ProfileStandard, ProfileConservative, ProfileOff) {
 		errs = append(errs, fmt.Errorf("failover.profile: %q is not fast, standard, conservative or off", f.Profile))
+	}
+	if _, _, err := f.Returns(); err != nil {
+		errs = append(errs, fmt.Errorf("failover.failback: %w", err))
 	}
 	if f.SuspicionMult < 1 || f.SuspicionMult > 10 {
 		errs = append(errs, fmt.Errorf("failover.suspicionMult: %d is not 1–10", f.SuspicionMult))

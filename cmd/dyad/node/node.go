@@ -25,7 +25,7 @@ func Commands(env *cli.Env) []*cobra.Command {
 		Long: `A node is one of the two machines. A drained node steps down: it announces at the
 lowest rung, so that the other one carries the traffic.`,
 		Example: "  dyad node list",
-	}, list(env), show(env), drain(env, true), drain(env, false), remove(env), replace(env))}
+	}, list(env), show(env), drain(env, true), drain(env, false), failback(env), remove(env), replace(env))}
 }
 
 // view is a member, and what it says of itself.
@@ -199,6 +199,20 @@ func store(s *api.Status) string {
 		return strings.Join(s.External, ", ")
 	}
 	return strconv.Itoa(s.StorePID)
+}
+
+func failback(env *cli.Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "failback NAME", Short: "Let a node that was down have its share again",
+		Long: `failback gives a node that died and is well again the traffic it is preferred for, where
+failover.failback makes it wait for a word or for the time of day. The node must have
+proved itself first (failover.failbackDelay); nothing is lost on the way.`,
+		Example: "  dyad node failback node-b",
+		Args:    cli.Args(1, 1), ValidArgsFunction: env.Complete(cli.NodeNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return env.Change(cmd.Context(), projections.FailBack{Node: args[0]}, cli.ChangeOptions{})
+		},
+	}
 }
 
 func drain(env *cli.Env, on bool) *cobra.Command {

@@ -67,6 +67,7 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeNodeRemoved:     removed("node"),
 	eventlog.TypeNodeDrained:     node("drained: it steps down"),
 	eventlog.TypeNodeUndrained:   node("takes traffic again"),
+	eventlog.TypeNodeFailback:    node("may have its share again"),
 	eventlog.TypeSwitchDeclared:  of(switchLine),
 	eventlog.TypeSwitchRemoved:   removed("switch"),
 	eventlog.TypePeerSet:         of(peerLine),
