@@ -55,24 +55,34 @@ type loop struct {
 	countsAt time.Duration
 	later    []Report // what acting led to in this turn, told after what led to it
 
-	polls []unix.PollFd
-	buf   [datagramLen]byte
-	beat  [pulse.Size]byte
+	polls    []unix.PollFd
+	resting  bool  // datagrams on paths were not asked for
+	wall     int64 // this turn by the host's clock, in Unix nanoseconds
+	received *receiver
+	buf      [datagramLen]byte
+	beat     [pulse.Size]byte
 }
 
 type pathSocket struct {
-	fd   int // -1 while it can't be opened
-	told string
+	fd     int  // -1 while it can't be opened
+	stamps bool // the kernel tells when a datagram came
+	told   string
+	readAt time.Duration // when it was last empty
 }
 
 func newLoop(in, out int) *loop {
-	l := &loop{start: time.Now(), in: in, out: outbox{fd: out}, opened: make(chan segment, maxOpening)}
+	l := &loop{start: time.Now(), in: in, out: outbox{fd: out}, opened: make(chan segment, maxOpening), received: newReceiver()}
 	l.rebuildPolls()
 	return l
 }
 
-// now is the time since the start, by a clock that never goes back.
-func (l *loop) now() time.Duration { return time.Since(l.start) }
+// now is the time since the start, by a clock that never goes back. It notes the
+// host's time beside it.
+func (l *loop) now() time.Duration {
+	t := time.Now()
+	l.wall = t.UnixNano()
+	return t.Sub(l.start)
+}
 
 // errAgentGone: the agent's end of the pipe is closed.
 var errAgentGone = errors.New("the agent is gone")
@@ -113,8 +123,13 @@ func (l *loop) wait(now time.Duration) error {
 	if l.out.waits() {
 		l.polls[pollOut].Events = unix.POLLOUT
 	}
-	ts := unix.NsecToTimespec(max(0, due-now).Nanoseconds())
-	_, err := unix.Ppoll(l.polls, &ts, nil)
+	l.resting = l.restful()
+	if l.resting {
+		l.pollPathsFor(0)
+	} else {
+		l.pollPathsFor(unix.POLLIN)
+	}
+	err := sleep(l.polls, due-now)
 	if errors.Is(err, unix.EINTR) {
 		for i := range l.polls {
 			l.polls[i].Revents = 0
@@ -157,7 +172,7 @@ func (l *loop) hearAgent(now time.Duration) (bye bool, err error) {
 		return false, nil
 	}
 	for {
-		n, err := unix.Read(l.in, l.buf[:])
+		n, err := read(l.in, l.buf[:])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return false, nil
@@ -207,55 +222,6 @@ func (l *loop) frame(now time.Duration, kind byte, payload []byte) error {
 		return l.order(now, payload)
 	}
 	return errFrame
-}
-
-// drain takes everything that has arrived.
-//
-// Invariant: it comes before the turn, which judges silence: what waited in a
-// socket while the loop was late counts as heard. So what the kernel did not show
-// as ready is read too when a silence is due.
-func (l *loop) drain(now time.Duration) {
-	if l.det == nil {
-		return
-	}
-	all := l.det.Due(now) <= now
-	for i := range l.paths {
-		if all || l.ready(pollPaths+i) {
-			l.drainPath(now, i)
-		}
-	}
-	for j := range l.segs {
-		at := l.pollSegment(j)
-		if all || l.ready(at) {
-			l.drainSegment(now, j, l.segs[j].arp)
-		}
-		if all || l.ready(at+1) {
-			l.drainSegment(now, j, l.segs[j].ndp)
-		}
-	}
-}
-
-// ready tells whether the kernel has something for that place. The list may be
-// newer than the last wait.
-func (l *loop) ready(at int) bool { return at < len(l.polls) && l.polls[at].Revents != 0 }
-
-func (l *loop) drainPath(now time.Duration, i int) {
-	fd := l.paths[i].fd
-	for range maxDrain {
-		if fd < 0 {
-			return
-		}
-		n, err := unix.Read(fd, l.buf[:])
-		switch {
-		case refused(err):
-			l.det.Refuse(now, i)
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return // nothing there, or no network
-		default:
-			l.det.Receive(now, i, l.buf[:n])
-		}
-	}
 }
 
 // turn judges, acts and beats.
@@ -349,10 +315,10 @@ func (l *loop) beatAll(now time.Duration, more pulse.Flags) {
 			continue
 		}
 		b := l.det.Compose(i, w, l.beat[:])
-		_, err := unix.Write(l.paths[i].fd, b)
+		_, err := write(l.paths[i].fd, b)
 		if refused(err) { // of an earlier one; this one was not sent
 			l.det.Refuse(now, i)
-			_, err = unix.Write(l.paths[i].fd, b)
+			_, err = write(l.paths[i].fd, b)
 		}
 		if brokenSocket(err) {
 			_ = unix.Close(l.paths[i].fd)

@@ -119,7 +119,7 @@ func (l *loop) open(now time.Duration) {
 			continue
 		}
 		fd, err := openPath(l.setup.Paths[i], l.setup.Port)
-		p.fd = fd
+		p.fd, p.stamps, p.readAt = fd, fd >= 0 && stamps(fd), now
 		p.told = l.couldNot(now, l.setup.Paths[i].Name, p.told, err)
 	}
 	l.openSegments()
@@ -201,7 +201,7 @@ func (o *outbox) put(r Report) {
 
 func (o *outbox) flush() {
 	for len(o.waiting) > 0 {
-		n, err := unix.Write(o.fd, o.waiting)
+		n, err := write(o.fd, o.waiting)
 		if err != nil || n <= 0 {
 			return
 		}

@@ -21,6 +21,9 @@ const (
 	// none, but reports do.
 	memoryLimit = 64 << 20
 	schedFIFO   = 1
+	// slots of Go's scheduler: one is the loop's for good, the other is for what it
+	// has done in the background.
+	slots = 2
 	// timerSlack of this thread in nanoseconds; by default the kernel may wake it
 	// 50 µs late.
 	timerSlack = 1
@@ -54,6 +57,7 @@ func everyThread() error {
 // for good. It returns what could not be had, and what to do about it.
 func realtime() string {
 	runtime.LockOSThread()
+	runtime.GOMAXPROCS(slots)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
 	var missing []string
@@ -64,5 +68,6 @@ func realtime() string {
 		missing = append(missing, fmt.Sprintf("locked memory (%v; grant CAP_IPC_LOCK or LimitMEMLOCK=infinity)", err))
 	}
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0)
+	_ = noSignals() // without it the loop is only interrupted more often
 	return strings.Join(missing, ", ")
 }

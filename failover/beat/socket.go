@@ -37,6 +37,8 @@ func openPath(p Path, port int) (fd int, err error) {
 	} else {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, trafficClass)
 	}
+	// The time of arrival; [loop.restful] does without if the kernel has none.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	if p.Interface != "" {
 		if err = unix.BindToDevice(fd, p.Interface); err != nil {
 			return -1, fmt.Errorf("bind to %s: %w", p.Interface, err)
@@ -49,6 +51,12 @@ func openPath(p Path, port int) (fd int, err error) {
 		return -1, fmt.Errorf("connect to %s: %w", netip.AddrPortFrom(p.Remote, uint16(port)), err)
 	}
 	return fd, nil
+}
+
+// stamps tells whether the kernel says when a datagram came on a socket.
+func stamps(fd int) bool {
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS)
+	return err == nil && v != 0
 }
 
 func sockaddr(a netip.Addr, port int) unix.Sockaddr {

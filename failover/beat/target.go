@@ -152,7 +152,7 @@ func (l *loop) giveAll(now time.Duration) {
 func (l *loop) send(i int, frame []byte) {
 	t := &l.targets[i]
 	if fd := l.segs[t.seg].fd(t.Address); fd >= 0 && frame != nil {
-		_, _ = unix.Write(fd, frame) // lost frames are repeated
+		_, _ = write(fd, frame) // lost frames are repeated
 	}
 }
 
@@ -209,7 +209,7 @@ func (l *loop) drainSegment(now time.Duration, j, fd int) {
 		if fd < 0 {
 			return
 		}
-		n, err := unix.Read(fd, l.buf[:])
+		n, err := read(fd, l.buf[:])
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

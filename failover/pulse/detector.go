@@ -34,6 +34,7 @@ const (
 type path struct {
 	heardAt time.Duration
 	up      bool
+	fell    bool          // silent since it was last heard
 	refused bool          // by the other node's kernel, since it was last heard
 	deaf    bool          // told: the other node does not hear us here
 	upSince time.Duration // for deaf: it needs time to hear us
@@ -98,6 +99,10 @@ func (d *Detector) Events() []Event {
 // Counts returns the counters.
 func (d *Detector) Counts() Counts { return d.counts }
 
+// Calm tells whether every path hears the other node, and none has been silent
+// for long.
+func (d *Detector) Calm() bool { return d.state == alive && !d.doubted }
+
 // Quiet tells whether the other node is not heard though it was.
 func (d *Detector) Quiet() bool { return d.state == suspected || d.state == down }
 
@@ -140,9 +145,10 @@ func (d *Detector) Compose(pathID int, w Word, buf []byte) []byte {
 	return d.codec.Seal(buf, h)
 }
 
-// Receive takes a datagram that came on a path. What is not a fresh heartbeat
-// of the other node is counted and changes nothing.
-func (d *Detector) Receive(now time.Duration, pathID int, b []byte) {
+// Receive takes a datagram that came on a path at a time, which may lie before
+// the last turn. What is not a fresh heartbeat of the other node is counted and
+// changes nothing.
+func (d *Detector) Receive(at time.Duration, pathID int, b []byte) {
 	h := &d.in
 	switch err := d.codec.Open(b, h); {
 	case errors.Is(err, ErrForged):
@@ -166,7 +172,7 @@ func (d *Detector) Receive(now time.Duration, pathID int, b []byte) {
 	}
 	d.counts.Received++
 	p.seen = h.Counter
-	d.hear(now, pathID, h)
+	d.hear(at, pathID, h)
 }
 
 // accept believes a new boot as soon as it echoes a recent heartbeat of ours.
@@ -199,7 +205,7 @@ func (d *Detector) hear(now time.Duration, pathID int, h *Heartbeat) {
 	}
 	p := &d.paths[pathID]
 	silence := now - d.heardAt
-	p.heardAt, p.refused, d.heardAt = now, false, now
+	p.heardAt, p.fell, p.refused, d.heardAt = now, false, false, max(d.heardAt, now)
 	if !p.up {
 		p.up, p.upSince, p.deaf = true, now, false
 		d.emit(Event{Kind: PathUp, Path: pathID})
@@ -265,11 +271,18 @@ func (d *Detector) lower(now time.Duration) {
 
 // Refuse takes the word of the other node's kernel that nobody receives the
 // heartbeats on a path (ECONNREFUSED of a connected socket). The process is gone
-// when no path is left: one alone may just not be open yet, or any more.
+// when no path is left: one alone may just not be open yet, or any more. A kernel
+// may be slow to take a dead process's sockets away, and refuse only after the
+// silence was suspected; a path that was never heard says nothing even then.
 func (d *Detector) Refuse(now time.Duration, pathID int) {
 	d.counts.Refused++
 	p := &d.paths[pathID]
-	if !p.up {
+	switch {
+	case !p.up && p.fell && d.state == suspected:
+		d.state, p.refused = down, true
+		d.emit(Event{Kind: ProcessDown, Path: pathID, Silence: now - d.heardAt, Word: d.word, Boot: d.boot})
+		return
+	case !p.up:
 		return
 	}
 	p.up, p.refused = false, true
@@ -310,7 +323,7 @@ func (d *Detector) Turn(now time.Duration) {
 		p := &d.paths[i]
 		silence := now - p.heardAt
 		if p.up && silence >= pace.Silence() {
-			p.up = false
+			p.up, p.fell = false, true
 			d.emit(Event{Kind: PathDown, Path: i, Silence: silence})
 		}
 		if p.up {

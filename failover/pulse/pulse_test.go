@@ -309,6 +309,54 @@ func TestRefusedHeartbeats(t *testing.T) {
 	}
 }
 
+// The kernel takes its time to end a killed process: first silence, then refusals.
+func TestLateRefusals(t *testing.T) {
+	p := newPair(t)
+	p.cut[1][1] = true // never heard there
+	p.run(100 * ms)
+	p.said()
+	p.dead[1] = true
+	p.run(20 * ms)
+	p.want("a:doubted a:path-down/0 a:suspected")
+	p.node[0].Refuse(p.now, 1)
+	p.note(0)
+	p.want("")
+	p.node[0].Refuse(p.now, 0)
+	p.node[0].Refuse(p.now, 0)
+	p.note(0)
+	p.want("a:process-down")
+	p.dead[1] = false
+	p.run(50 * ms)
+	if s := p.said(); !strings.Contains(s, "a:heard") {
+		t.Error(s)
+	}
+}
+
+// Heartbeats may be taken late: what counts is when they came. A silence is
+// suspected neither later for it nor sooner, and a path that was read before
+// another one takes nothing from it.
+func TestHeartbeatsAreTakenLate(t *testing.T) {
+	p := newPair(t)
+	p.run(100 * ms)
+	p.said()
+	var buf [Size]byte
+	p.dead[1] = true
+	came := p.now
+	first := bytes.Clone(p.node[1].Compose(0, Word{}, buf[:]))
+	second := bytes.Clone(p.node[1].Compose(1, Word{}, buf[:]))
+	p.run(4 * ms)
+	p.node[0].Receive(came+ms, 1, second)
+	p.node[0].Receive(came, 0, first)
+	p.note(0)
+	p.want("")
+	for p.node[0].state == alive && p.now < came+time.Second {
+		p.run(ms / 2)
+	}
+	if got := p.now - ms/2 - came; got != ms+Fast.Silence() {
+		t.Errorf("suspected %s after the first of them came", got)
+	}
+}
+
 // A path that is added or taken away is no reason to suspect anybody.
 func TestPathsChangeWithoutABreak(t *testing.T) {
 	p := newPair(t)

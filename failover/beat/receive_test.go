@@ -1,0 +1,163 @@
+package beat
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dyad/failover"
+	"dyad/failover/pulse"
+)
+
+// freePort is a UDP port that nobody has.
+func freePort(t *testing.T) int {
+	t.Helper()
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
+}
+
+// local is path i between two pulses on this host.
+func local(i int, self string) Path {
+	own, other := 1, 2
+	if self == "b" {
+		own, other = 2, 1
+	}
+	at := func(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("127.%d.0.%d", i+1, n)) }
+	return Path{Name: fmt.Sprint("p", i), Local: at(own), Remote: at(other)}
+}
+
+func TestDatagramsCarryTheirTime(t *testing.T) {
+	port := freePort(t)
+	var fds [2]int
+	for i, self := range []string{"a", "b"} {
+		fd, err := openPath(local(0, self), port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if fds[i] = fd; !stamps(fd) {
+			t.Fatal("the kernel keeps no time of arrival")
+		}
+	}
+	r := newReceiver()
+	if n, err := r.take(fds[1]); !errors.Is(err, unix.EAGAIN) {
+		t.Fatalf("an empty socket: %d, %v", n, err)
+	}
+	const sent = batch + 2
+	before := time.Now().UnixNano()
+	for i := range sent {
+		if _, err := write(fds[0], []byte{byte(i), 1, 2}[:1+i%3]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after := time.Now().UnixNano()
+	for got := 0; got < sent; {
+		n, err := r.take(fds[1])
+		if err != nil || n != min(batch, sent-got) {
+			t.Fatalf("after %d: %d, %v", got, n, err)
+		}
+		for i := range n {
+			if b := r.datagram(i); len(b) != 1+got%3 || b[0] != byte(got) {
+				t.Errorf("datagram %d is %v", got, b)
+			}
+			if at := r.arrived(i); at < before || at > after {
+				t.Errorf("datagram %d came at %d, sent between %d and %d", got, at, before, after)
+			}
+			got++
+		}
+	}
+
+	// What the host's clock says of the wait counts as far as it can be true.
+	if _, err := write(fds[0], []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.take(fds[1]); err != nil {
+		t.Fatal(err)
+	}
+	l, at := &loop{received: r}, r.arrived(0)
+	for _, c := range []struct {
+		clock, sinceRead, want time.Duration
+	}{
+		{3 * time.Millisecond, 5 * time.Millisecond, 3 * time.Millisecond},
+		{6 * time.Millisecond, 5 * time.Millisecond, 0}, // set forward
+		{-time.Hour, 5 * time.Millisecond, 0},           // set back
+	} {
+		l.wall = at + c.clock.Nanoseconds()
+		now := time.Minute
+		if got := l.age(now, &pathSocket{readAt: now - c.sinceRead}, 0); got != c.want {
+			t.Errorf("%s by the clock, socket read %s ago: %s; want %s", c.clock, c.sinceRead, got, c.want)
+		}
+	}
+}
+
+// Two pulses of the fast profile on this host, so that each lets heartbeats wait
+// for its own: they hear one another, and a stopped process and a killed one are
+// noticed.
+func TestPulsesAtRest(t *testing.T) {
+	key, err := pulse.DeriveKey([]byte("the secret of this test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	ends := map[string]*end{}
+	for self, other := range map[string]string{"a": "b", "b": "a"} {
+		e := &end{}
+		e.Supervisor, err = Start(Config{Emit: func(_ time.Time, in failover.Input) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.said = append(e.said, fmt.Sprintf("%T", in)[len("failover."):])
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { e.Stop(t.Context()) })
+		s := Setup{Self: self, Peer: other, Key: key, Interval: pulse.Fast.Interval, Misses: pulse.Fast.Misses, Port: port}
+		for i := range 2 {
+			s.Paths = append(s.Paths, local(i, self))
+		}
+		if err := e.Set(s); err != nil {
+			t.Fatal(err)
+		}
+		e.keepFed(t)
+		ends[self] = e
+	}
+	a, b := ends["a"], ends["b"]
+	heard := func() bool {
+		for _, e := range ends {
+			paths := e.Status().Paths
+			if len(paths) != 2 || !paths["p0"].Up || !paths["p1"].Up {
+				return false
+			}
+		}
+		return true
+	}
+	until(t, "both paths both ways", heard)
+	a.forget()
+	pid := b.Status().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume := sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	defer resume()
+	until(t, "the suspicion", a.has("PulseSuspect"))
+	resume()
+	until(t, "it to be heard again", heard)
+	until(t, "the report of it", a.has("PulseHeard"))
+	a.forget()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the refusal", a.has("PulseProcessDown"))
+	until(t, "the new process to be heard", heard)
+}
