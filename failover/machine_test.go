@@ -115,6 +115,8 @@ func (s *stage) input(name string, w []string) Input {
 		return PulseHeard{Node: "b", Word: word}
 	case "suspect":
 		return PulseSuspect{Node: "b", Silence: 15 * time.Millisecond, Evidence: map[string]any{"missed": 3}}
+	case "severed":
+		return PulseSevered{Node: "b", Silence: time.Millisecond}
 	case "refused":
 		return PulseProcessDown{Node: "b", Silence: 4 * time.Millisecond}
 	case "kernel":

@@ -127,6 +127,8 @@ func (m *Machine) pulse(now time.Time, in Input) []Fact {
 		return m.heart(now, v.Node, projections.Suspect, reading{SensorPulse, v.Silence, v.Evidence})
 	case PulseProcessDown:
 		return m.heart(now, v.Node, projections.ProcessDown, reading{SensorPulse, v.Silence, v.Evidence})
+	case PulseSevered:
+		return m.severed(now, v)
 	case PulseKernel:
 		return m.kernel(now, v)
 	case PulseLeft:
@@ -188,6 +190,19 @@ func (m *Machine) heart(now time.Time, name string, to projections.Verdict, r re
 	if p.verdict == projections.Alive {
 		p.prove(now)
 	}
+	return facts
+}
+
+// severed: this node is cut off, and what it does not hear is no news of anybody.
+//
+// Invariant: its routers count as silent until the other node is heard again, so
+// that nothing is taken by their word after such a break.
+func (m *Machine) severed(now time.Time, v PulseSevered) []Fact {
+	facts := m.heart(now, v.Node, projections.Unknown, reading{SensorPulse, v.Silence, v.Evidence})
+	if v.Node != m.cfg.Self {
+		m.peer(v.Node).routers = Unanswered
+	}
+	m.isolated = true
 	return facts
 }
 

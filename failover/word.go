@@ -67,6 +67,13 @@ type (
 		Silence  time.Duration
 		Evidence map[string]any
 	}
+	// PulseSevered: this node's own cables are out. The pulse knows nothing of the
+	// node any more, and no router can be reached.
+	PulseSevered struct {
+		Node     string
+		Silence  time.Duration
+		Evidence map[string]any
+	}
 	// PulseLeft: its pulse said goodbye; the membership knows the rest.
 	PulseLeft struct{ Node string }
 	// PulsePath: one path hears the node, or does not.
@@ -99,6 +106,7 @@ func (PulseWord) input()        {}
 func (PulseSuspect) input()     {}
 func (PulseKernel) input()      {}
 func (PulseProcessDown) input() {}
+func (PulseSevered) input()     {}
 func (PulseLeft) input()        {}
 func (PulsePath) input()        {}
 func (PulseLost) input()        {}

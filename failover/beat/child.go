@@ -21,9 +21,15 @@ func ChildMain(in, out *os.File) error {
 		}
 	}
 	l := newLoop(inFD, outFD)
+	var err error
+	if l.links, err = openLinks(); err != nil {
+		fmt.Fprintln(os.Stderr, err) // for the agent's log; a silence tells as well, later
+	}
+	l.rebuildPolls()
 	l.report(Report{Kind: reportReady, Why: realtime()})
 	l.out.flush()
-	err := l.run()
+	err = l.run()
+	l.links.close()
 	l.closePaths()
 	l.closeTargets()
 	l.work.Wait()

@@ -55,6 +55,9 @@ type loop struct {
 	countsAt time.Duration
 	later    []Report // what acting led to in this turn, told after what led to it
 
+	links    links
+	routers  bool // one is on a link of ours
+	severed  bool // isolated, and there is no such router to tell when it ends
 	polls    []unix.PollFd
 	resting  bool  // datagrams on paths were not asked for
 	wall     int64 // this turn by the host's clock, in Unix nanoseconds
@@ -71,7 +74,7 @@ type pathSocket struct {
 }
 
 func newLoop(in, out int) *loop {
-	l := &loop{start: time.Now(), in: in, out: outbox{fd: out}, opened: make(chan segment, maxOpening), received: newReceiver()}
+	l := &loop{start: time.Now(), in: in, out: outbox{fd: out}, opened: make(chan segment, maxOpening), received: newReceiver(), links: links{fd: -1}}
 	l.rebuildPolls()
 	return l
 }
@@ -105,6 +108,7 @@ func (l *loop) run() error {
 			l.say(pulse.FlagBye)
 			return nil
 		}
+		l.hearLinks(now)
 		l.drain(now)
 		l.turn(now)
 	}
@@ -139,10 +143,12 @@ func (l *loop) wait(now time.Duration) error {
 	return err
 }
 
-// Places in polls: the agent's two pipes, the paths, two for each segment.
+// Places in polls: the agent's two pipes, the kernel's word of interfaces, the
+// paths, two for each segment.
 const (
 	pollIn = iota
 	pollOut
+	pollLinks
 	pollPaths
 )
 
@@ -157,6 +163,7 @@ func (l *loop) rebuildPolls() {
 	l.polls = l.polls[:0]
 	add(l.in, unix.POLLIN)
 	add(l.out.fd, 0)
+	add(l.links.fd, unix.POLLIN)
 	for _, p := range l.paths {
 		add(p.fd, unix.POLLIN)
 	}
@@ -213,6 +220,7 @@ func (l *loop) frame(now time.Duration, kind byte, payload []byte) error {
 			return errFrame
 		}
 		l.feed, l.fedAt, l.hung = f, now, false
+		l.setReach()
 		if l.taker != nil {
 			l.taker.Arm(now, f.Armed)
 			l.act(now)
@@ -281,9 +289,12 @@ func (l *loop) settle(now time.Duration) {
 			l.taker.Quiet(now)
 		case pulse.ProcessDown:
 			l.taker.Refused(now)
+		case pulse.Severed:
+			l.sever()
 		case pulse.Heard, pulse.Said:
 			if e.Kind == pulse.Heard {
 				l.taker.Heard(now)
+				l.rejoin()
 			}
 			l.taker.Cut(now, e.Word.Flags&pulse.FlagIsolated != 0)
 			defend = defend || e.Word.Flags&pulse.FlagSuspects != 0

@@ -59,6 +59,8 @@ func (l *loop) apply(now time.Duration, s Setup) {
 	if l.targets == nil {
 		l.makeTargets(now)
 	}
+	l.links.refresh(unix.RTM_GETADDR)
+	l.setCarrier(now)
 	l.open(now)
 }
 
@@ -77,7 +79,7 @@ func (l *loop) begin(now time.Duration) bool {
 	for i := range l.paths {
 		l.paths[i].fd = -1
 	}
-	l.nextBeat, l.isolated = now, false
+	l.nextBeat, l.isolated, l.severed = now, false, false
 	if l.fedAt == 0 {
 		l.fedAt = now // the agent has not had its turn yet
 	}

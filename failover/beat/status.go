@@ -61,6 +61,8 @@ func (s *Supervisor) take(r Report) {
 		if r.Why != "" {
 			s.cfg.Log.Warn("the pulse is less punctual than it could be", "event", "pulse.realtime", "reason", r.Why)
 		}
+	case pulse.Paused.String():
+		s.cfg.Log.Info("the pulse stood still", "event", "pulse.paused", "reason", "this host did not run it in time", "pause", r.Silence)
 	case reportDefended:
 		s.cfg.Log.Warn("defended an address of this node", "event", "pulse.defended", "reason", "the other node does not hear this one, or somebody claims it",
 			"address", r.Address, "interface", r.Interface)
@@ -132,6 +134,9 @@ func inputOf(peer string, restarts int, r Report) failover.Input {
 	case pulse.ProcessDown:
 		evidence["kernel"] = "it refused a heartbeat, or passed on the pulse's last words"
 		return failover.PulseProcessDown{Node: peer, Silence: r.Silence, Evidence: evidence}
+	case pulse.Severed:
+		evidence["carrier"] = "lost on every path that was left, and towards every router"
+		return failover.PulseSevered{Node: peer, Silence: r.Silence, Evidence: evidence}
 	case pulse.Left:
 		return failover.PulseLeft{Node: peer}
 	case pulse.KernelAlive:

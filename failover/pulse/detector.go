@@ -27,7 +27,8 @@ const (
 	unknown state = iota // never heard, or it has left
 	alive
 	suspected
-	down // its process is known to be gone
+	down    // its process is known to be gone
+	severed // nothing is known of it: we are cut off ourselves
 )
 
 // path is one way between the nodes.
@@ -35,6 +36,7 @@ type path struct {
 	heardAt time.Duration
 	up      bool
 	fell    bool          // silent since it was last heard
+	dark    bool          // our own interface has no carrier
 	refused bool          // by the other node's kernel, since it was last heard
 	deaf    bool          // told: the other node does not hear us here
 	upSince time.Duration // for deaf: it needs time to hear us
@@ -53,6 +55,7 @@ type Detector struct {
 	state    state
 	doubted  bool   // told: some path is silent
 	quieting bool   // told: all of them are
+	cutOff   bool   // no interface towards a router has carrier
 	boot     uint64 // of the other node; 0 before any was accepted
 	word     Word   // its last
 	interval time.Duration
@@ -104,7 +107,7 @@ func (d *Detector) Counts() Counts { return d.counts }
 func (d *Detector) Calm() bool { return d.state == alive && !d.doubted }
 
 // Quiet tells whether the other node is not heard though it was.
-func (d *Detector) Quiet() bool { return d.state == suspected || d.state == down }
+func (d *Detector) Quiet() bool { return d.state == suspected || d.state == down || d.state == severed }
 
 func (d *Detector) emit(e Event) {
 	if len(d.events) < cap(d.events) {
@@ -295,21 +298,6 @@ func (d *Detector) Refuse(now time.Duration, pathID int) {
 	d.fall(now)
 }
 
-// fall: no path hears the other node any more.
-func (d *Detector) fall(now time.Duration) {
-	e := Event{Kind: Suspected, Silence: now - d.heardAt, Word: d.word, Boot: d.boot}
-	d.state = suspected
-	for i := range d.cfg.Paths {
-		if d.paths[i].refused {
-			d.state, e.Kind, e.Path = down, ProcessDown, i
-		}
-	}
-	if d.state == suspected {
-		d.counts.Suspicions++
-	}
-	d.emit(e)
-}
-
 // Turn judges the silence. It is called after everything that has arrived was
 // received, at least once in an interval, and at [Detector.Due].
 func (d *Detector) Turn(now time.Duration) {
@@ -335,8 +323,12 @@ func (d *Detector) Turn(now time.Duration) {
 		return
 	}
 	d.doubt(now, doubt)
-	if d.state == alive && up == 0 {
+	switch {
+	case d.state == alive && up == 0 && d.over(now):
 		d.fall(now)
+	case d.state == suspected && d.severedNow(): // carrier may be told late
+		d.state = severed
+		d.emit(Event{Kind: Severed, Silence: now - d.heardAt, Word: d.word, Boot: d.boot})
 	}
 }
 
@@ -384,6 +376,9 @@ func (d *Detector) Rewire(from []int) {
 func (d *Detector) Due(now time.Duration) time.Duration {
 	pace := d.pace()
 	due := now + d.cfg.Profile.Interval
+	if d.state == alive {
+		due = min(due, d.heardAt+pace.Silence()) // no path may be up
+	}
 	for i := range d.cfg.Paths {
 		p := &d.paths[i]
 		if !p.up {

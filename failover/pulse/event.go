@@ -39,11 +39,14 @@ const (
 	// of the other node asks anew, and is told what is answered.
 	GatewayAlive
 	GatewayDead
+	// Severed: no path hears the other node, for a reason of our own: what was left
+	// of them has lost carrier, and so has every interface towards a router.
+	Severed
 )
 
 var kindNames = [...]string{
 	"", "heard", "doubted", "suspected", "process-down", "left", "path-up", "path-down", "deaf", "hears", "said",
-	"paused", "calm", "kernel-alive", "kernel-dead", "gateway-alive", "gateway-dead",
+	"paused", "calm", "kernel-alive", "kernel-dead", "gateway-alive", "gateway-dead", "severed",
 }
 
 // String is the kind's name on the wire between pulse and agent.

@@ -58,6 +58,7 @@ const (
 type target struct {
 	class      Class
 	closed     bool // nothing can be sent there
+	dark       bool // our own interface has no carrier
 	asked      int  // questions in this doubt
 	unanswered int  // in a row
 	answered   bool // somebody is there
@@ -138,6 +139,19 @@ func (t *Taker) Open(now time.Duration, i int, open bool) {
 		return
 	}
 	x.closed = !open
+	x.asked, x.unanswered, x.nextAsk = 0, 0, now
+	t.step(now)
+}
+
+// Dark tells whether our own interface towards target i has lost carrier. Then
+// nobody there can be asked: that says nothing of the other node, and of a router
+// that it does not answer us.
+func (t *Taker) Dark(now time.Duration, i int, dark bool) {
+	x := &t.targets[i]
+	if x.dark == dark {
+		return
+	}
+	x.dark, x.answered = dark, false
 	x.asked, x.unanswered, x.nextAsk = 0, 0, now
 	t.step(now)
 }
@@ -252,7 +266,7 @@ func (t *Taker) Due() (time.Duration, bool) {
 	}
 	for i := range t.targets {
 		x := &t.targets[i]
-		if t.doubt && !x.closed {
+		if t.doubt && !x.closed && !x.dark {
 			at(x.nextAsk)
 		}
 		if x.held {
@@ -298,7 +312,7 @@ func (t *Taker) step(now time.Duration) {
 // hold takes or gives one next hop.
 func (t *Taker) hold(now time.Duration, i int) {
 	x := &t.targets[i]
-	want := t.armed && !x.closed && (t.quiet || t.cut && t.doubt) && !x.answered
+	want := t.armed && !x.closed && !x.dark && (t.quiet || t.cut && t.doubt) && !x.answered
 	switch {
 	case want && !x.held:
 		x.held, x.announced, x.nextTake, x.gives = true, 0, now, 0
@@ -322,7 +336,7 @@ func (t *Taker) hold(now time.Duration, i int) {
 
 func (t *Taker) ask(now time.Duration, i int) {
 	x := &t.targets[i]
-	if x.closed || now < x.nextAsk {
+	if x.closed || x.dark || now < x.nextAsk {
 		return
 	}
 	x.asked++
@@ -346,7 +360,7 @@ func (t *Taker) expire(now time.Duration) {
 	var kernels, gateways, kernelsAbsent, gatewaysAbsent int
 	for i := range t.targets {
 		x := &t.targets[i]
-		if x.closed {
+		if x.closed || x.dark && x.class != Gateway {
 			continue
 		}
 		gone := x.unanswered >= x.limit() && now >= x.nextAsk
@@ -354,7 +368,7 @@ func (t *Taker) expire(now time.Duration) {
 			x.answered = false
 		}
 		// Asked often enough, and nobody there.
-		away := !x.answered && x.unanswered >= x.limit() && (gone || x.unanswered > x.limit())
+		away := x.dark || !x.answered && x.unanswered >= x.limit() && (gone || x.unanswered > x.limit())
 		if x.class == Gateway {
 			gateways++
 			gatewaysAbsent += count(away)

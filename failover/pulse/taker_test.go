@@ -227,3 +227,28 @@ func TestQuestionsBecomeRare(t *testing.T) {
 		t.Errorf("%d questions in a minute", asked)
 	}
 }
+
+// Our own cable comes out: nothing is taken there, the other node's kernel is not
+// said to be dead, and the router is said to be silent at once.
+func TestDarkSegments(t *testing.T) {
+	w := newWire(t)
+	for i := range 3 {
+		w.k.Dark(w.now, i, true)
+	}
+	w.k.Doubt(w.now)
+	w.note()
+	w.want("gateway-dead")
+	w.k.Quiet(w.now)
+	w.run(time.Second)
+	w.want("")
+	if at, ok := w.k.Due(); ok {
+		t.Errorf("it has something to do at %s", at-w.now)
+	}
+	for i := range 3 {
+		w.k.Dark(w.now, i, false)
+	}
+	w.run(50 * ms)
+	if s := strings.Join(w.log, " "); !strings.Contains(s, "gateway-alive") || !strings.Contains(s, "kernel-alive") {
+		t.Error(s)
+	}
+}
