@@ -63,3 +63,23 @@ func (d *Detector) fall(now time.Duration) {
 	}
 	d.emit(e)
 }
+
+// Dark tells whether our own interface towards target i has lost carrier. Then
+// nobody there can be asked: that says nothing of the other node, and of a router
+// that it does not answer us.
+func (t *Taker) Dark(now time.Duration, i int, dark bool) {
+	x := &t.targets[i]
+	if x.dark == dark {
+		return
+	}
+	x.dark, x.answered = dark, false
+	x.asked, x.unanswered, x.nextAsk = 0, 0, now
+	t.step(now)
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -143,19 +143,6 @@ func (t *Taker) Open(now time.Duration, i int, open bool) {
 	t.step(now)
 }
 
-// Dark tells whether our own interface towards target i has lost carrier. Then
-// nobody there can be asked: that says nothing of the other node, and of a router
-// that it does not answer us.
-func (t *Taker) Dark(now time.Duration, i int, dark bool) {
-	x := &t.targets[i]
-	if x.dark == dark {
-		return
-	}
-	x.dark, x.answered = dark, false
-	x.asked, x.unanswered, x.nextAsk = 0, 0, now
-	t.step(now)
-}
-
 // Arm lets the taker take, or forbids it: a node that steps down, or that holds
 // no service address, must not draw traffic to itself.
 func (t *Taker) Arm(now time.Duration, armed bool) {
@@ -385,11 +372,4 @@ func (t *Taker) expire(now time.Duration) {
 		t.gateway = absent
 		t.emit(GatewayDead)
 	}
-}
-
-func count(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
