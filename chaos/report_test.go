@@ -149,7 +149,7 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
-	if _, err := Find("meteor"); err == nil || !strings.Contains(err.Error(), "agent-stop, host-silent") {
+	if _, err := Find("meteor"); err == nil || !strings.Contains(err.Error(), "agent-hang, agent-stop, host-silent, node-hang, pulse-hang") {
 		t.Errorf("unknown drill: %v", err)
 	}
 }

@@ -18,7 +18,20 @@ const (
 	FaultHostSilent Fault = "host-silent"
 	// FaultAgentStop asks the agent to stop (SIGTERM), as systemctl stop does.
 	FaultAgentStop Fault = "agent-stop"
+	// FaultAgentCrash kills the agent (SIGKILL); its children end with it, and the
+	// host stays.
+	FaultAgentCrash Fault = "agent-crash"
+	// FaultAgentHang stops the agent (SIGSTOP), FaultPulseHang its pulse,
+	// FaultNodeHang the agent and all its children; the host's kernel goes on.
+	FaultAgentHang Fault = "agent-hang"
+	FaultPulseHang Fault = "pulse-hang"
+	FaultNodeHang  Fault = "node-hang"
 )
+
+// Faults lists them all, sorted.
+func Faults() []Fault {
+	return []Fault{FaultAgentCrash, FaultAgentHang, FaultAgentStop, FaultHostSilent, FaultNodeHang, FaultPulseHang}
+}
 
 // Step is one stage of a drill, in the order they run.
 type Step string
@@ -92,8 +105,8 @@ func (s Scenario) Validate() error {
 		return fmt.Errorf("%w: %s", ErrScenario, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case s.Fault != FaultHostSilent && s.Fault != FaultAgentStop:
-		return bad("fault %q is not known; use %s or %s", s.Fault, FaultHostSilent, FaultAgentStop)
+	case !slices.Contains(Faults(), s.Fault):
+		return bad("fault %q is not known; there are: %v", s.Fault, Faults())
 	case s.Target == "":
 		return bad("no node to hit; name one with --node")
 	case s.HealAfter < MinHealAfter || s.HealAfter > MaxHealAfter:
@@ -112,12 +125,31 @@ func (s Scenario) Validate() error {
 }
 
 // MaxOutage is the promise for a hard node death: the outage of any address.
-const MaxOutage = 700 * time.Millisecond
+// MaxCrashOutage is that for the death of the agent alone: its routers are told by
+// its kernel.
+const (
+	MaxOutage      = 700 * time.Millisecond
+	MaxCrashOutage = 100 * time.Millisecond
+)
 
 // Scenarios are the drills this release knows, by name.
 func Scenarios() []Scenario {
 	steps := []Step{StepSettle, StepProbe, StepFault, StepRecover, StepHeal, StepFailback, StepMeasure}
+	hang := func(f Fault, title string) Scenario {
+		return Scenario{
+			Name: string(f), Title: title, Fault: f, HealAfter: 10 * time.Second, ProbeHz: 1000, Steps: steps,
+			Promise: Promise{MaxOutage: NoBound, MaxLost: 0, MaxFailbackLost: 0},
+		}
+	}
 	return []Scenario{
+		{
+			Name:  string(FaultAgentCrash),
+			Title: "kill the agent of one node with SIGKILL",
+			Fault: FaultAgentCrash, HealAfter: 5 * time.Second, ProbeHz: 1000,
+			Steps:   steps,
+			Promise: Promise{MaxOutage: MaxCrashOutage, MaxLost: NoBound, MaxFailbackLost: 0},
+		},
+		hang(FaultAgentHang, "let the agent of one node stand still (SIGSTOP); nothing may be lost"),
 		{
 			Name:  string(FaultAgentStop),
 			Title: "stop the agent of one node as systemctl stop does; nothing may be lost",
@@ -132,6 +164,8 @@ func Scenarios() []Scenario {
 			Steps:   steps,
 			Promise: Promise{MaxOutage: MaxOutage, MaxLost: NoBound, MaxFailbackLost: 0},
 		},
+		hang(FaultNodeHang, "let agent, pulse and store of one node stand still; nothing may be lost"),
+		hang(FaultPulseHang, "let the pulse of one node stand still; nothing may be lost"),
 	}
 }
 

@@ -22,7 +22,7 @@ type Held struct {
 	Correlation string      `json:"correlation"`
 	Fault       chaos.Fault `json:"fault"`
 	// AppliedAt is when the fault began to bite: taken right before the
-	// silence for host-silent, right before SIGTERM for agent-stop.
+	// silence for host-silent, right before the signal for the others.
 	AppliedAt time.Time `json:"applied_at,omitzero"`
 	HealAt    time.Time `json:"heal_at,omitzero"` // planned
 	HealedAt  time.Time `json:"healed_at,omitzero"`
@@ -88,10 +88,10 @@ func Hold(ctx context.Context, n lab.Node, f chaos.Fault, healAfter time.Duratio
 	h.AppliedAt = time.Now()
 	h.HealAt = h.AppliedAt.Add(healAfter)
 	if err := apply(n, f, agent); err != nil {
-		return errors.Join(err, netlab.Unsilence(n.NS))
+		return errors.Join(err, netlab.Unsilence(n.NS), agent.Resume())
 	}
 	if err := h.write(n); err != nil {
-		return errors.Join(err, netlab.Unsilence(n.NS))
+		return errors.Join(err, netlab.Unsilence(n.NS), agent.Resume())
 	}
 	timer := time.NewTimer(time.Until(h.HealAt))
 	defer timer.Stop()
@@ -99,7 +99,7 @@ func Hold(ctx context.Context, n lab.Node, f chaos.Fault, healAfter time.Duratio
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	if err := netlab.Unsilence(n.NS); err != nil {
+	if err := errors.Join(netlab.Unsilence(n.NS), agent.Resume()); err != nil {
 		return err
 	}
 	h.HealedAt = time.Now()
@@ -118,6 +118,17 @@ func apply(n lab.Node, f chaos.Fault, agent netlab.Process) error {
 			return fmt.Errorf("stop the agent of %s: %w", n.Name, err)
 		}
 		return waitGone(agent)
+	case chaos.FaultAgentCrash:
+		if err := agent.Signal(unix.SIGKILL); err != nil {
+			return fmt.Errorf("kill the agent of %s: %w", n.Name, err)
+		}
+		return waitGone(agent)
+	case chaos.FaultAgentHang, chaos.FaultPulseHang, chaos.FaultNodeHang:
+		list, err := hit(f, agent)
+		if err != nil {
+			return err
+		}
+		return freeze(list)
 	}
 	return fmt.Errorf("no fault is called %q", f)
 }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -242,6 +244,48 @@ func TestSupervise(t *testing.T) {
 	for _, p := range now {
 		if p.Alive() {
 			t.Errorf("process %d outlived its supervisor", p.PID)
+		}
+	}
+}
+
+// stopped tells whether every process of the list stands still.
+func stopped(list []netlab.Process) bool {
+	for _, p := range list {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
+		if err != nil || !strings.HasPrefix(string(b[strings.LastIndexByte(string(b), ')')+1:]), " T") {
+			return false
+		}
+	}
+	return len(list) > 0
+}
+
+// Processes that were made to stand still go on at the heal, also if whoever
+// holds the fault is killed.
+func TestHoldHang(t *testing.T) {
+	for name, end := range map[string]func(netlab.Process) error{
+		"dyh7": func(netlab.Process) error { return nil },
+		"dyh8": func(hold netlab.Process) error { return hold.Signal(unix.SIGKILL) },
+	} {
+		s := newStage(t, name)
+		family := s.agent().Tree()
+		hold := s.play("hold", "node-hang", "2s")
+		until(t, "the fault to bite", func() bool { _, err := readHeld(s.node); return err == nil })
+		if !stopped(family) {
+			t.Error("the agent and its children go on")
+		}
+		if err := end(hold); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "all to go on", func() bool {
+			for _, p := range family {
+				if !p.Alive() || stopped([]netlab.Process{p}) {
+					return false
+				}
+			}
+			return true
+		})
+		if now := s.agent().Tree(); !slices.Equal(now, family) {
+			t.Errorf("other processes than before: %v, were %v", now, family)
 		}
 	}
 }

@@ -23,6 +23,8 @@ const (
 	restartDelay = time.Second
 	// stopGrace is how long an agent may take to stop as planned.
 	stopGrace = 20 * time.Second
+	// resumeEvery is how often a stopped agent whose fault has ended is let go on.
+	resumeEvery = time.Second
 )
 
 // Supervise keeps the agent of a node running until ctx ends, as systemd does
@@ -48,7 +50,7 @@ func Supervise(ctx context.Context, n Node, binary string, log *slog.Logger) err
 			log.Error("agent not started", "event", "agent-start-failed", "reason", err.Error())
 		} else {
 			log.Info("agent started", "event", "agent-started", "pid", cmd.Process.Pid)
-			werr := waitAgent(ctx, cmd)
+			werr := waitAgent(ctx, n, cmd)
 			log.Info("agent ended", "event", "agent-ended", "reason", fmt.Sprint(werr))
 		}
 		endChildren(self, log)
@@ -104,14 +106,24 @@ func environment() []string {
 	})
 }
 
-func waitAgent(ctx context.Context, cmd *exec.Cmd) error {
+// waitAgent waits until the agent ends. Whoever made it stand still holds the
+// node's lock; if that one has died, it goes on.
+func waitAgent(ctx context.Context, n Node, cmd *exec.Cmd) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
+	look := time.NewTicker(resumeEvery)
+	defer look.Stop()
+	for waits := true; waits; {
+		select {
+		case err := <-ended:
+			return err
+		case <-look.C:
+			resume(n)
+		case <-ctx.Done():
+			waits = false
+		}
 	}
+	resume(n)
 	_ = cmd.Process.Signal(unix.SIGTERM)
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
@@ -121,6 +133,17 @@ func waitAgent(ctx context.Context, cmd *exec.Cmd) error {
 	case <-grace.C:
 		_ = cmd.Process.Kill()
 		return errors.Join(fmt.Errorf("not ended %s after SIGTERM", stopGrace), <-ended)
+	}
+}
+
+func resume(n Node) {
+	unlock, err := Lock(n.HoldPath())
+	if err != nil {
+		return // held, or the directory is gone
+	}
+	defer unlock()
+	if agent, err := n.Agent(); err == nil {
+		_ = agent.Resume() // again in a moment
 	}
 }
 

@@ -154,6 +154,7 @@ func TestDrills(t *testing.T) {
 				}
 			})
 			t.Run("planned moves", func(t *testing.T) { plannedMoves(t, l) })
+			t.Run("crash and hangs", func(t *testing.T) { crashAndHangs(t, l) })
 			t.Run("runner killed", func(t *testing.T) { runnerKilled(t, l) })
 		})
 	}
@@ -184,6 +185,24 @@ func hostSilent(t *testing.T, l *lab.Lab) {
 	}
 	if moved != 1 {
 		t.Errorf("%d addresses were away; only the one that node-b carried should be", moved)
+	}
+}
+
+// An agent that dies is told of by its kernel. Processes that stand still lose
+// nothing, as the host goes on: they are gray, and their next hop stays theirs.
+func crashAndHangs(t *testing.T, l *lab.Lab) {
+	for _, f := range []chaos.Fault{chaos.FaultAgentCrash, chaos.FaultAgentHang, chaos.FaultPulseHang, chaos.FaultNodeHang} {
+		t.Run(string(f), func(t *testing.T) {
+			r := run(t, l, string(f), func(s *chaos.Scenario) {
+				s.HealAfter = 5 * time.Second
+				if f == chaos.FaultAgentCrash {
+					s.Promise.MaxOutage = 2 * time.Second // the sharp figure belongs to the bench
+				}
+			})
+			if len(r.Broken) > 0 {
+				t.Errorf("broken: %v", r.Broken)
+			}
+		})
 	}
 }
 

@@ -122,6 +122,18 @@ func (p Process) Tree() []Process {
 	return out
 }
 
+// Resume lets p and all its descendants go on that were stopped by SIGSTOP. That
+// they are gone is no error.
+func (p Process) Resume() error {
+	var errs []error
+	for _, q := range p.Tree() {
+		if err := q.Signal(unix.SIGCONT); err != nil && !errors.Is(err, ErrNoProcess) && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("resume process %d: %w", q.PID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // KillTree kills p and all its descendants, and waits until they are gone.
 func (p Process) KillTree() error {
 	all := p.Tree()

@@ -58,7 +58,8 @@ func (r *receiver) take(fd int) (int, error) {
 func (r *receiver) datagram(i int) []byte { return r.buffers[i][:r.heads[i].n] }
 
 // arrived is when the kernel had datagram i, in Unix nanoseconds by the host's
-// clock; 0 if it does not say.
+// clock; 0 if it does not say. Within a moment of the first socket that asks for
+// it, it is when the datagram was read.
 func (r *receiver) arrived(i int) int64 {
 	c := (*unix.Cmsghdr)(unsafe.Pointer(&r.controls[i]))
 	if int(r.heads[i].head.Controllen) < unix.CmsgLen(int(unsafe.Sizeof(unix.Timespec{}))) ||

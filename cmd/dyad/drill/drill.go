@@ -78,6 +78,14 @@ type options struct {
 	maxOutage         time.Duration
 }
 
+// names of the drills, for completion.
+func names() (out []string) {
+	for _, s := range chaos.Scenarios() {
+		out = append(out, s.Name)
+	}
+	return out
+}
+
 func run(env *cli.Env) *cobra.Command {
 	var o options
 	c := &cobra.Command{
@@ -87,7 +95,7 @@ func run(env *cli.Env) *cobra.Command {
 and reports the outage of each address with its parts. Exit code 5 means that a
 promise was broken or traffic did not return.`,
 		Example: "  dyad drill run host-silent\n  dyad drill run agent-stop --node node-a -o json",
-		Args:    cli.Args(1, 1), ValidArgs: []string{string(chaos.FaultAgentStop), string(chaos.FaultHostSilent)},
+		Args:    cli.Args(1, 1), ValidArgs: names(),
 	}
 	f := c.Flags()
 	f.StringVar(&o.dir, "lab-dir", chaoslab.DefaultDir(), "the lab's `DIR`")

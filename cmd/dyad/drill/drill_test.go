@@ -70,7 +70,7 @@ func TestList(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil || len(got.Items) != len(chaos.Scenarios()) {
 		t.Errorf("exit %d, %v\n%s", code, err, out)
 	}
-	if code, out, _ = dyad(t, "drill", "list", "-o", "name"); code != 0 || out != "agent-stop\nhost-silent\n" {
+	if code, out, _ = dyad(t, "drill", "list", "-o", "name"); code != 0 || out != "agent-crash\nagent-hang\nagent-stop\nhost-silent\nnode-hang\npulse-hang\n" {
 		t.Errorf("exit %d\n%q", code, out)
 	}
 }
