@@ -30,7 +30,9 @@ func reports(ctx context.Context, o Options, name string) (out []chaos.Report, e
 
 // death is a hard node death: no link down for the router, hold time 90 s.
 func death(ctx context.Context, o Options, r *Recorder) error {
+	host := watchStalls()
 	list, err := reports(ctx, o, string(chaos.FaultHostSilent))
+	host.end()
 	if err != nil {
 		return err
 	}
@@ -41,9 +43,11 @@ func death(ctx context.Context, o Options, r *Recorder) error {
 		rows["decide"] = append(rows["decide"], rep.DecideMS)
 		rows["announce"] = append(rows["announce"], rep.AnnounceMS)
 		rows["converge"] = append(rows["converge"], rep.ConvergeMS)
+		rows["host-stall"] = append(rows["host-stall"],
+			chaos.Ms(host.longest(rep.FaultAt, rep.FaultAt.Add(time.Duration(rep.OutageMS*float64(time.Millisecond))))))
 		rows["failback-lost"] = append(rows["failback-lost"], float64(rep.FailbackLost))
 	}
-	for _, part := range []string{"outage", "detect", "decide", "announce", "converge"} {
+	for _, part := range []string{"outage", "detect", "decide", "announce", "converge", "host-stall"} {
 		r.Spread("death/"+part, "ms", rows[part])
 	}
 	r.Spread("death/failback-lost", "packets", rows["failback-lost"])
