@@ -245,7 +245,7 @@ func (r *run) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Say("healed: the agent of %s starts again; waiting for the failback", r.target.Name)
+	r.Say("healed: %s is left to itself again; waiting for the failback", r.target.Name)
 	if _, err := settle(ctx, r.Lab, r.targets, r.before, failbackLimit, r.Say); err != nil {
 		if ctx.Err() != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 	"dyad/chaos/drill"
 	"dyad/chaos/lab"
 	"dyad/chaos/netlab"
+	"dyad/projections"
 )
 
 // binary is the dyad that plays every part; DYAD_BINARY names one that is
@@ -204,6 +205,25 @@ func crashAndHangs(t *testing.T, l *lab.Lab) {
 			}
 		})
 	}
+	// It lasts so long that the router gives the session up.
+	t.Run("past the hold time", func(t *testing.T) {
+		const hold = 3 // seconds, the shortest there is
+		holdTime := int64(hold)
+		a, err := l.Node(netlab.NodeA)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Client().Do(t.Context(), projections.SetPeer{
+			Switch: l.Plan.SwitchName, Address: l.Plan.RouterPeer,
+			PeerASN: int64(l.Plan.RouterASN), SelfASN: int64(l.Plan.NodeASN), HoldTime: &holdTime,
+		}, t.Name()); err != nil {
+			t.Fatal(err)
+		}
+		r := run(t, l, string(chaos.FaultNodeHang), func(s *chaos.Scenario) { s.HealAfter = 4 * hold * time.Second })
+		if len(r.Broken) > 0 {
+			t.Errorf("broken: %v", r.Broken)
+		}
+	})
 }
 
 // The runner of a drill is killed while the fault stands: the node heals by
