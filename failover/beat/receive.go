@@ -124,31 +124,33 @@ func (l *loop) drain(now time.Duration) {
 func (l *loop) ready(at int) bool { return at < len(l.polls) && l.polls[at].Revents != 0 }
 
 // drainPath takes what has arrived on a path, and gives each datagram the time at
-// which it came.
+// which it came. The kernel tells of a refusal before it hands over what came
+// earlier; last words among that explain it.
 func (l *loop) drainPath(now time.Duration, i int) {
 	p := &l.paths[i]
+	refusals := 0
 	for range maxDrain / batch {
 		if p.fd < 0 {
-			return
+			break
 		}
 		n, err := l.received.take(p.fd)
-		switch {
-		case refused(err):
-			l.det.Refuse(now, i)
+		if refused(err) {
+			refusals++
 			continue
-		case errors.Is(err, unix.EINTR):
+		}
+		if errors.Is(err, unix.EINTR) {
 			continue
-		case err != nil: // nothing there, or no network
-			p.readAt = now
-			return
 		}
 		for k := range n {
 			l.det.Receive(now-l.age(now, p, k), i, l.received.datagram(k))
 		}
-		if n < batch {
+		if n < batch { // nothing more there, or no network
 			p.readAt = now
-			return
+			break
 		}
+	}
+	for range refusals {
+		l.det.Refuse(now, i)
 	}
 }
 

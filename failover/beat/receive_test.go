@@ -172,3 +172,71 @@ func TestPulsesAtRest(t *testing.T) {
 	until(t, "the refusal", a.has("PulseProcessDown"))
 	until(t, "the new process to be heard", heard)
 }
+
+// The other node's pulse says goodbye and ends before our next heartbeat, which its
+// kernel refuses. That comes to us first, and is a planned stop all the same.
+func TestGoodbyeBehindARefusal(t *testing.T) {
+	key, err := pulse.DeriveKey([]byte("the secret of this test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	l := &loop{received: newReceiver(), setup: Setup{Paths: []Path{local(0, "a")}}, paths: make([]pathSocket, 1)}
+	other, err := openPath(local(0, "b"), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.paths[0].fd, err = openPath(local(0, "a"), port); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(l.paths[0].fd)
+	det := func(self, peer string, boot uint64) *pulse.Detector {
+		d, err := pulse.NewDetector(pulse.Config{Self: self, Peer: peer, Key: key, Boot: boot, Paths: 1, Profile: pulse.Fast}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	var buf, in [pulse.Size]byte
+	a, b := det("a", "b", 1), det("b", "a", 2)
+	l.det = a
+	say := func(f pulse.Flags) {
+		if _, err := write(other, b.Compose(0, pulse.Word{Flags: f}, buf[:])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hello := func() error {
+		_, err := write(l.paths[0].fd, a.Compose(0, pulse.Word{}, buf[:]))
+		return err
+	}
+	for range 3 { // they get to know one another
+		say(0)
+		l.drainPath(0, 0)
+		if err := hello(); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := read(other, in[:]); err == nil {
+			b.Receive(0, 0, in[:n])
+		}
+	}
+	if !a.Calm() {
+		t.Fatal("it is not heard")
+	}
+	a.Events()
+	say(pulse.FlagBye)
+	_ = unix.Close(other)
+	if err := hello(); err != nil {
+		t.Fatal(err)
+	}
+	l.drainPath(time.Millisecond, 0)
+	left := false
+	for _, e := range a.Events() {
+		left = left || e.Kind == pulse.Left
+		if e.Kind == pulse.ProcessDown || e.Kind == pulse.Suspected {
+			t.Errorf("it left, and that was taken for %s", e.Kind)
+		}
+	}
+	if !left {
+		t.Error("its goodbye was not heard")
+	}
+}
