@@ -239,6 +239,7 @@ func (d *Detector) oneWay(now time.Duration, pathID int, h *Heartbeat) {
 		p.upSince = now
 	case !p.deaf && now-p.upSince > 2*d.pace().Silence():
 		p.deaf = true
+		d.doubted = false // what a router answered before says nothing about now
 		d.emit(Event{Kind: Deaf, Path: pathID})
 	}
 }
@@ -317,7 +318,8 @@ func (d *Detector) Turn(now time.Duration) {
 		if p.up {
 			up++
 		}
-		doubt = doubt || !p.up || silence >= pace.Doubt()
+		// A path on which nobody hears us is in doubt too: it may be us that is cut off.
+		doubt = doubt || !p.up || p.deaf || silence >= pace.Doubt()
 	}
 	if d.state == unknown {
 		return

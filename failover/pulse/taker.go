@@ -41,7 +41,8 @@ const (
 	// GatewayLimit is AskLimit for routers, which answer from a slower place.
 	GatewayLimit = 5
 	// AskSlow is the gap once it is known who is there, AskIdle once that has been
-	// so for AskIdleAfter questions: a path may be down for days.
+	// so for AskIdleAfter questions: a path may be down for days. A silent node whose
+	// kernel answers is asked at AskSlow for as long as it lasts.
 	AskSlow      = 50 * time.Millisecond
 	AskIdle      = time.Second
 	AskIdleAfter = 200
@@ -229,6 +230,9 @@ func (t *Taker) Claim(now time.Duration, i int) {
 		if t.gateway == absent || t.quiet && t.gateway != present {
 			t.emit(GatewayAlive)
 		}
+		if t.gateway != present {
+			t.repeat(now)
+		}
 		t.gateway = present
 	} else {
 		if t.quiet && t.kernel != present {
@@ -237,6 +241,16 @@ func (t *Taker) Claim(now time.Duration, i int) {
 		t.kernel = present
 	}
 	t.step(now)
+}
+
+// repeat announces anew what is held: a router is heard for the first time since
+// the doubt, and what it was told before may have met the same cut as its answer.
+func (t *Taker) repeat(now time.Duration) {
+	for i := range t.targets {
+		if x := &t.targets[i]; x.held {
+			x.announced, x.nextTake = 0, now
+		}
+	}
 }
 
 // Turn does what is due.
@@ -329,7 +343,7 @@ func (t *Taker) ask(now time.Duration, i int) {
 	x.asked++
 	x.unanswered++
 	switch {
-	case x.asked >= AskIdleAfter:
+	case x.asked >= AskIdleAfter && !t.vigil(x):
 		x.nextAsk = now + AskIdle
 	case x.asked >= x.limit():
 		x.nextAsk = now + AskSlow
@@ -341,6 +355,10 @@ func (t *Taker) ask(now time.Duration, i int) {
 	}
 	t.do(i, Ask)
 }
+
+// vigil: the kernel is all that is left of a silent node. If that goes too, its
+// next hop has to be taken at once, however long it has answered.
+func (t *Taker) vigil(x *target) bool { return t.quiet && x.answered && x.class != Gateway }
 
 // expire notices who does not answer any more, and what that adds up to.
 func (t *Taker) expire(now time.Duration) {

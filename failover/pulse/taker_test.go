@@ -103,7 +103,7 @@ func TestOwnerDefends(t *testing.T) {
 	w.k.Doubt(w.now)
 	w.k.Quiet(w.now)
 	w.run(2 * ms)
-	w.want("take0 gateway-alive")
+	w.want("take0 gateway-alive take0") // the router is heard: once more
 	w.k.Claim(w.now, 0)
 	w.note()
 	w.want("give0 kernel-alive")
@@ -140,7 +140,21 @@ func TestEachSilenceAsksTheGatewayAnew(t *testing.T) {
 	w.want("take0 take0 take0 kernel-dead")
 	w.k.Open(w.now, 2, true)
 	w.run(50 * ms)
-	w.want("gateway-alive")
+	w.want("gateway-alive take0 take0 take0") // what was said into a cut cable counts for nothing
+}
+
+// A node that hangs for long and then dies loses its next hop at once: its kernel
+// was asked all the time.
+func TestLongSilentKernelIsMissedAtOnce(t *testing.T) {
+	w := newWire(t)
+	w.k.Doubt(w.now)
+	w.run(5 * ms)
+	w.k.Quiet(w.now)
+	w.run(time.Minute)
+	w.want("kernel-alive gateway-alive")
+	w.die()
+	w.run(200 * ms)
+	w.want("take0 kernel-dead take0 take0")
 }
 
 // The own cable is out: the gateway is silent too.
