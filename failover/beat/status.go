@@ -53,7 +53,7 @@ func (s *Supervisor) take(r Report) {
 	s.note(r)
 	restarts := s.status.Restarts
 	s.mu.Unlock()
-	if in := inputOf(peer, restarts, r); in != nil {
+	if in := InputOf(peer, restarts, r); in != nil {
 		s.cfg.Emit(at, in)
 	}
 	switch r.Kind {
@@ -107,8 +107,9 @@ func (s *Supervisor) note(r Report) {
 	s.status.Paths[r.Path] = path
 }
 
-// inputOf is what a report means to the machine; nil if nothing.
-func inputOf(peer string, restarts int, r Report) failover.Input {
+// InputOf is what a report of the pulse of this node, started again so many
+// times, means to the machine about the peer; nil if nothing.
+func InputOf(peer string, restarts int, r Report) failover.Input {
 	switch r.Kind {
 	case reportReady:
 		return failover.PulseReady{Restarts: restarts}
