@@ -42,7 +42,8 @@ const (
 	GatewayLimit = 5
 	// AskSlow is the gap once it is known who is there, AskIdle once that has been
 	// so for AskIdleAfter questions: a path may be down for days. A silent node whose
-	// kernel answers is asked at AskSlow for as long as it lasts.
+	// kernel answers is asked at AskSlow for as long as it lasts. A question that is not
+	// answered within AskEvery is asked again at once.
 	AskSlow      = 50 * time.Millisecond
 	AskIdle      = time.Second
 	AskIdleAfter = 200
@@ -64,6 +65,7 @@ type target struct {
 	unanswered int  // in a row
 	answered   bool // somebody is there
 	nextAsk    time.Duration
+	rest       time.Duration // when the next question is due if the last one is answered
 	held       bool
 	gives      int           // announcements that it is at its owner's, still to be made
 	nextGive   time.Duration // when the next of them is due
@@ -140,7 +142,7 @@ func (t *Taker) Open(now time.Duration, i int, open bool) {
 		return
 	}
 	x.closed = !open
-	x.asked, x.unanswered, x.nextAsk = 0, 0, now
+	x.asked, x.unanswered, x.nextAsk, x.rest = 0, 0, now, now
 	t.step(now)
 }
 
@@ -164,7 +166,7 @@ func (t *Taker) Doubt(now time.Duration) {
 	}
 	for i := range t.targets {
 		x := &t.targets[i]
-		x.asked, x.unanswered, x.answered, x.nextAsk = 0, 0, false, now
+		x.asked, x.unanswered, x.answered, x.nextAsk, x.rest = 0, 0, false, now, now
 	}
 	t.step(now)
 }
@@ -226,6 +228,7 @@ func (t *Taker) Claim(now time.Duration, i int) {
 		return
 	}
 	x.answered, x.unanswered = true, 0
+	x.nextAsk = max(x.nextAsk, x.rest)
 	if x.class == Gateway {
 		if t.gateway == absent || t.quiet && t.gateway != present {
 			t.emit(GatewayAlive)
@@ -332,62 +335,5 @@ func (t *Taker) hold(now time.Duration, i int) {
 			x.nextTake = now + TakeSlow
 		}
 		t.do(i, Take)
-	}
-}
-
-func (t *Taker) ask(now time.Duration, i int) {
-	x := &t.targets[i]
-	if x.closed || x.dark || now < x.nextAsk {
-		return
-	}
-	x.asked++
-	x.unanswered++
-	switch {
-	case x.asked >= AskIdleAfter && !t.vigil(x):
-		x.nextAsk = now + AskIdle
-	case x.asked >= x.limit():
-		x.nextAsk = now + AskSlow
-	default:
-		x.nextAsk = now + AskEvery
-	}
-	if x.unanswered == x.limit() {
-		x.nextAsk = now + AskEvery // what the last question gets
-	}
-	t.do(i, Ask)
-}
-
-// vigil: the kernel is all that is left of a silent node. If that goes too, its
-// next hop has to be taken at once, however long it has answered.
-func (t *Taker) vigil(x *target) bool { return t.quiet && x.answered && x.class != Gateway }
-
-// expire notices who does not answer any more, and what that adds up to.
-func (t *Taker) expire(now time.Duration) {
-	var kernels, gateways, kernelsAbsent, gatewaysAbsent int
-	for i := range t.targets {
-		x := &t.targets[i]
-		if x.closed || x.dark && x.class != Gateway {
-			continue
-		}
-		gone := x.unanswered >= x.limit() && now >= x.nextAsk
-		if gone {
-			x.answered = false
-		}
-		// Asked often enough, and nobody there.
-		away := x.dark || !x.answered && x.unanswered >= x.limit() && (gone || x.unanswered > x.limit())
-		if x.class == Gateway {
-			gateways++
-			gatewaysAbsent += count(away)
-		} else {
-			kernels++
-			kernelsAbsent += count(away)
-		}
-	}
-	if t.quiet && kernels > 0 && kernelsAbsent == kernels && t.kernel != absent {
-		t.kernel = absent
-		t.emit(KernelDead)
-	}
-	if gateways > 0 && gatewaysAbsent == gateways && t.gateway != absent {
-		t.gateway = absent
-		t.emit(GatewayDead)
 	}
 }

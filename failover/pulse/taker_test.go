@@ -157,6 +157,18 @@ func TestLongSilentKernelIsMissedAtOnce(t *testing.T) {
 	w.want("take0 kernel-dead take0 take0")
 }
 
+// A path has been down for long, and then the own cable goes: the first question
+// that a router leaves unanswered is followed by others at once.
+func TestGatewayIsMissedSoonAlsoAfterLong(t *testing.T) {
+	w := newWire(t)
+	w.k.Doubt(w.now)
+	w.run(time.Minute)
+	w.want("")
+	w.answers = [3]bool{}
+	w.run(AskIdle + (GatewayLimit+1)*AskEvery)
+	w.want("gateway-dead")
+}
+
 // The own cable is out: the gateway is silent too.
 func TestGatewayTellsWhoIsCutOff(t *testing.T) {
 	w := newWire(t)
