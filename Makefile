@@ -8,6 +8,9 @@ GO      ?= go
 ROUTER  ?=
 ONLY    ?= .
 ROUNDS  ?= 1000
+# Of the simulation: TIME is simulated, 24 hours take some seconds.
+FAILOVERS ?= 1000000
+TIME    ?=
 SEED    ?=
 PREFIX  ?= /usr/local
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -19,12 +22,12 @@ export GOFLAGS := -buildvcs=false
 
 # Packages whose tests need no root, no network and no real time.
 FAST := ./cluster/quorum ./cluster/steward ./eventlog ./eventlog/memlog ./projections/... ./failover/... ./speaker ./speaker/memspeaker \
-	./cluster ./cluster/config ./chaos ./docs/house
+	./cluster ./cluster/config ./chaos ./chaos/sim ./docs/house
 
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo; echo "  Options: ROUTER=frr|bird|gobgp (demo, lab), ONLY=regexp (bench, torture), ROUNDS=n and SEED=n (torture), PREFIX=DIR (install)."
+	@echo; echo "  Options: ROUTER=frr|bird|gobgp (demo, lab), ONLY=regexp (bench, torture), ROUNDS=n, FAILOVERS=n, TIME=d and SEED=n (torture, sim), PREFIX=DIR (install)."
 
 .PHONY: build
 build: ## build bin/dyad, static and stamped with the version
@@ -61,9 +64,16 @@ cases: build ## every case of the two-node log on real processes (minutes; as ro
 	$(GO) test -count=1 -timeout 40m -run 'Cases$$' ./chaos/labtest
 
 .PHONY: torture
-torture: ## kill a real pair under load, ROUNDS=1000 times, and lose nothing (ONLY=log)
-	@$(GO) build -o bin/dyadtorture ./cmd/dyadtorture
-	@bin/dyadtorture -only '$(ONLY)' -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED))
+torture: bin/dyadtorture ## kill pairs for hours, real ones under load and simulated ones (ONLY=log|sim)
+	@bin/dyadtorture -only '$(ONLY)' -rounds $(ROUNDS) -failovers $(FAILOVERS) $(if $(TIME),-time $(TIME)) $(if $(SEED),-seed $(SEED))
+
+.PHONY: sim
+sim: bin/dyadtorture ## play a pair and a swarm of faults in virtual time (SEED=n TIME=24h)
+	@bin/dyadtorture -only '^sim$$' -failovers 0 -time $(or $(TIME),24h) $(if $(SEED),-seed $(SEED))
+
+.PHONY: bin/dyadtorture
+bin/dyadtorture:
+	@$(GO) build -ldflags '-X main.commit=$(VERSION)' -o bin/dyadtorture ./cmd/dyadtorture
 
 .PHONY: lint
 lint: ## gofumpt, vet, staticcheck, and the house rules
