@@ -54,6 +54,8 @@ type heart struct {
 	newsAt   time.Duration // when it last did something new
 	resumed  time.Duration // when it was last continued
 	fellAt   time.Duration // skipped, when the other node fell silent
+	doubtful bool          // it is suspected
+	refusals uint64        // counted so far
 	buf      [pulse.Size]byte
 }
 
@@ -182,6 +184,9 @@ func (h *heart) news(format string, args ...any) {
 
 // settle carries what the detector saw to the wire, and then to the agent.
 func (h *heart) settle(now time.Duration) {
+	refusals := h.det.Counts().Refused
+	refused := refusals != h.refusals
+	h.refusals = refusals
 	events := h.det.Events()
 	if len(events) == 0 {
 		return
@@ -196,12 +201,20 @@ func (h *heart) settle(now time.Duration) {
 			h.taker.Calm(w.now)
 		case pulse.Suspected:
 			h.taker.Quiet(w.now)
-			h.fellAt = h.skipped
+			h.fellAt, h.doubtful = h.skipped, true
 		case pulse.ProcessDown:
 			h.taker.Refused(w.now)
-			h.fellAt = h.skipped
+			if h.doubtful {
+				e.Silence += h.skipped - h.fellAt
+			}
+			// A refusal is no word of the node: its silence goes on.
+			if !h.doubtful || !refused {
+				h.fellAt = h.skipped
+			}
+			h.doubtful = false
 		case pulse.Heard, pulse.Said:
 			if e.Kind == pulse.Heard {
+				h.doubtful = false
 				w.nodes[h.i].knew = true
 				if e.Silence > 0 {
 					e.Silence += h.skipped - h.fellAt
