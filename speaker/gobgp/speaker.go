@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 
 	"dyad/speaker"
@@ -28,8 +27,9 @@ type Speaker struct {
 
 	// op is held by whatever changes GoBGP; the dispatcher never takes it.
 	op     sync.Mutex
-	have   []speaker.Route // what GoBGP was given; sorted
-	wanted []speaker.Route // the routes of the last wish; nil before the first
+	have   []speaker.Route          // what GoBGP was given; sorted
+	wanted []speaker.Route          // the routes of the last wish; nil before the first
+	tests  map[tested]speaker.Route // announced beside the wish
 
 	mu     sync.Mutex // guards what follows; taken after op, never held across GoBGP
 	engine *engine
@@ -61,7 +61,7 @@ func New(opts Options) (*Speaker, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Speaker{opts: opts, events: make(chan event, maxEvents), peers: map[netip.Addr]*neighbor{}, moved: make(chan struct{})}
+	s := &Speaker{opts: opts, events: make(chan event, maxEvents), peers: map[netip.Addr]*neighbor{}, moved: make(chan struct{}), tests: map[tested]speaker.Route{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.dispatch)
 	return s, nil
@@ -217,7 +217,7 @@ func (s *Speaker) remove(ctx context.Context, a netip.Addr) error {
 		return nil
 	}
 	err := s.engine.deletePeer(ctx, a)
-	var paths []*apiutil.Path
+	paths := s.testPaths(n)
 	s.have = slices.DeleteFunc(s.have, func(r speaker.Route) bool {
 		if r.Peer != a {
 			return false
@@ -287,6 +287,7 @@ func (s *Speaker) halt(ctx context.Context) {
 	s.peers = map[netip.Addr]*neighbor{}
 	s.mu.Unlock()
 	s.have = nil
+	clear(s.tests)
 }
 
 // awaitDown waits until no session is up, at most ceaseGrace.
