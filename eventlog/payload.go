@@ -141,6 +141,28 @@ type DrillPayload struct {
 	Result map[string]any `json:"result,omitempty"`
 }
 
+// RouterProbePayload is the payload of router.probe-started and
+// router.probe-ended: a test route was announced to a router by both nodes.
+type RouterProbePayload struct {
+	Peer   netip.Addr   `json:"peer"`
+	Prefix netip.Prefix `json:"prefix"`
+	// Result is ok, warning, problem or unknown, and Why says it in words; empty
+	// at the start.
+	Result string       `json:"result,omitempty"`
+	Why    string       `json:"why,omitempty"`
+	Steps  []ProbedStep `json:"steps,omitempty"`
+}
+
+// ProbedStep is what a router made of one difference.
+type ProbedStep struct {
+	Step string `json:"step"` // origin, as-path, med, local-pref, all
+	// Mover is the node that announced better; Moved tells that the router then
+	// chose it, Took after how long the change was heard back.
+	Mover string        `json:"mover,omitempty"`
+	Moved bool          `json:"moved"`
+	Took  time.Duration `json:"took_ns,omitempty"`
+}
+
 // TrimPayload is the payload of log.trimmed: from here on the store keeps only
 // what follows UpTo; the rest is in sealed segments.
 type TrimPayload struct {

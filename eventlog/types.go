@@ -67,6 +67,9 @@ const (
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
 
+	TypeRouterProbeStarted Type = "router.probe-started"
+	TypeRouterProbeEnded   Type = "router.probe-ended"
+
 	TypeAccessDenied      Type = "access.denied"
 	TypeCertificateIssued Type = "certificate.issued"
 	TypeGossipKeyRotated  Type = "gossip.key-rotated"
@@ -86,6 +89,7 @@ var facts = []Type{
 	TypeStoreDown, TypeStoreUp, TypeLogMode, TypeNodeFenced, TypeDrillStarted, TypeDrillEnded, TypeLogOrphaned,
 	TypeAccessDenied, TypeCertificateIssued, TypeGossipKeyRotated,
 	TypeNextHopTaken, TypeNextHopGiven, TypePulseDown, TypePulseUp,
+	TypeRouterProbeStarted, TypeRouterProbeEnded,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not

@@ -121,6 +121,14 @@ func drill(what string) func(eventlog.Draft) string {
 	})
 }
 
+func probeStarted(p eventlog.RouterProbePayload, _ *eventlog.RouterProbePayload) string {
+	return fmt.Sprintf("probe of router %s begins with %s", p.Peer, p.Prefix)
+}
+
+func probeEnded(p eventlog.RouterProbePayload, _ *eventlog.RouterProbePayload) string {
+	return because(fmt.Sprintf("probe of router %s ended: %s", p.Peer, dash(p.Result)), p.Why)
+}
+
 func because(what, why string) string {
 	if why == "" {
 		return what

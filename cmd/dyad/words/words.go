@@ -102,6 +102,9 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 
+	eventlog.TypeRouterProbeStarted: of(probeStarted),
+	eventlog.TypeRouterProbeEnded:   of(probeEnded),
+
 	eventlog.TypeTokenCreated:       of(tokenCreated),
 	eventlog.TypeTokenUsed:          of(tokenUsed),
 	eventlog.TypeTokenRevoked:       of(tokenRevoked),
