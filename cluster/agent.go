@@ -42,6 +42,7 @@ type Agent struct {
 	ret      *retainer
 	appender *appender
 	denials  *denials
+	tests    *tests
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
 	lastMode atomic.Pointer[steward.Status]      // as last recorded
 	rc       *speaker.Reconciler
@@ -129,6 +130,7 @@ func New(p Parts) *Agent {
 	a.ret = &retainer{a: a}
 	a.appender = newAppender(a)
 	a.denials = newDenials(a)
+	a.tests = newTests(a)
 	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
 	return a
 }
@@ -228,6 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	spawn(a.rec.run)
 	spawn(a.rec.copy)
 	spawn(a.denials.run)
+	spawn(a.tests.run)
 	spawn(a.appender.run)
 	spawn(a.bootstrap)
 	spawn(a.keepAddresses)

@@ -24,6 +24,7 @@ import (
 	"dyad/failover/detect/memnet"
 	"dyad/projections"
 	"dyad/projections/audit"
+	"dyad/speaker"
 	"dyad/speaker/memspeaker"
 )
 
@@ -41,6 +42,7 @@ type world struct {
 
 type node struct {
 	pulse  Pulse
+	tester speaker.Tester
 	w      *world
 	name   string
 	cfg    config.Config
@@ -154,6 +156,22 @@ func (r wire) Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, 
 	return a.Witness(ctx, false)[0], nil
 }
 
+func (r wire) Doctor(ctx context.Context, n eventlog.Node) (api.Examination, error) {
+	a, err := r.find(n)
+	if err != nil {
+		return api.Examination{}, err
+	}
+	return a.Doctor(ctx, false)[0], nil
+}
+
+func (r wire) TestRoute(ctx context.Context, n eventlog.Node, t api.TestRouteRequest) (api.TestRouteAnswer, error) {
+	a, err := r.find(n)
+	if err != nil {
+		return api.TestRouteAnswer{}, err
+	}
+	return a.TestRoute(ctx, t)
+}
+
 func (r wire) Segments(_ context.Context, n eventlog.Node) ([]api.Segment, error) {
 	a, err := r.find(n)
 	if err != nil {
@@ -199,7 +217,8 @@ func (n *node) startWith(log eventlog.Log) {
 	p := Parts{
 		Config: n.cfg, Version: "test", Boot: fmt.Sprint(n.disk.boots), PID: 1,
 		Log: log, Journal: n.disk, Checkpoint: n.disk, Speaker: n.sp, Peer: wire{n.w}, Witness: n.w.witness, KeptWitness: n.kept,
-		Now: time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
+		Tester: n.tester,
+		Now:    time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
 		Bootstrap: func(s projections.State) []projections.Command {
 			cmds := []projections.Command{
 				projections.JoinNode{Node: eventlog.Node{Name: n.name, Address: n.cfg.Address, API: n.name}},

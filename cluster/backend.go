@@ -31,6 +31,7 @@ func (a *Agent) State() projections.State { return a.Snapshot().State }
 func (a *Agent) Status(context.Context) api.Status {
 	s := a.Snapshot()
 	st := api.Status{
+		Now:  a.p.Now(),
 		Node: a.p.Config.Node, Version: a.p.Version, Boot: a.p.Boot, PID: a.p.PID, Started: a.started,
 		Cluster: s.State.Cluster, Mode: string(a.mode(s)), Head: s.State.Head, Pending: a.p.Journal.Len(),
 		View: s.View, Sessions: a.p.Speaker.Sessions(), Timeline: s.Timeline,
@@ -89,6 +90,11 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 
 // others asks every other node at once.
 func others[T any](ctx context.Context, a *Agent, ask func(context.Context, eventlog.Node) (T, error)) map[string]answer[T] {
+	return othersWithin(ctx, a, remoteBound, ask)
+}
+
+// othersWithin does so with another bound for a node that is not held for dead.
+func othersWithin[T any](ctx context.Context, a *Agent, within time.Duration, ask func(context.Context, eventlog.Node) (T, error)) map[string]answer[T] {
 	snap := a.Snapshot()
 	s := snap.State
 	names := a.peerNames(s)
@@ -97,7 +103,7 @@ func others[T any](ctx context.Context, a *Agent, ask func(context.Context, even
 	var wg sync.WaitGroup
 	for _, name := range names {
 		wg.Go(func() {
-			bound := remoteBound
+			bound := within
 			if v := snap.View.Nodes[name]; v.Silent() {
 				bound = silentBound
 			}

@@ -46,6 +46,10 @@ type Parts struct {
 	// Readmit admits a node of the cluster again whose store was set aside; nil
 	// where there is no store.
 	Readmit func(ctx context.Context, r api.JoinRequest) (api.JoinResponse, error)
+	// Host examines this host for [Agent.Doctor]; nil where there is none.
+	Host Host
+	// Tester announces test routes; nil where no router can be asked.
+	Tester speaker.Tester
 	// Identity keeps certificates and keys; nil where there are none.
 	Identity Identity
 	// OnState is called from the loop with every new state; it must not block.
@@ -114,6 +118,41 @@ type Remote interface {
 	Witness(ctx context.Context, n eventlog.Node) (api.WitnessStatus, error)
 	Segments(ctx context.Context, n eventlog.Node) ([]api.Segment, error)
 	Segment(ctx context.Context, n eventlog.Node, first eventlog.Seq) ([]byte, error)
+	Doctor(ctx context.Context, n eventlog.Node) (api.Examination, error)
+	TestRoute(ctx context.Context, n eventlog.Node, r api.TestRouteRequest) (api.TestRouteAnswer, error)
+}
+
+// Host examines the host that a node runs on (dyad/cluster/hostcheck).
+type Host interface {
+	// Examine looks at settings, disk, interfaces, and the paths to others. What
+	// can't be found out is a finding too.
+	Examine(ctx context.Context, q HostQuestion) []api.Finding
+}
+
+// HostQuestion is what a host is examined for.
+type HostQuestion struct {
+	DataDir string
+	// Ports are this node's, on switches.
+	Ports []eventlog.Port
+	// Listeners must be reachable from here: the other node's.
+	Listeners []Listener
+	// Neighbors must get packets of full size: the other node on every path, and
+	// routers.
+	Neighbors []Neighbor
+}
+
+// Listener is a TCP port of another node.
+type Listener struct {
+	Name    string // api, gossip, store
+	Address netip.AddrPort
+}
+
+// Neighbor is an address that this host sends to.
+type Neighbor struct {
+	Name      string // for people
+	Interface string // empty: what the routes say
+	Own       netip.Addr
+	Address   netip.Addr
 }
 
 // Store is the supervised child process that holds the log.

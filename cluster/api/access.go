@@ -73,6 +73,9 @@ var routeRoles = map[string]Role{
 	"POST " + PathRemoveNode:            RoleAdmin,
 	"POST " + PathReplaceNode:           RoleAdmin,
 	"POST " + PathRejoin:                RoleNode,
+	"GET " + PathDoctor:                 RoleOperator, // it sends packets and writes to the disk
+	"POST " + PathProbeRouter:           RoleOperator,
+	"POST " + PathTestRoute:             RoleNode,
 }
 
 // verbRoles is what each command takes; apply takes what its commands take. A

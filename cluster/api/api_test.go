@@ -46,12 +46,13 @@ func TestTheDocumentHoldsEveryRouteAndIsTheOneInDocs(t *testing.T) {
 		PathTakeover: "post", PathRejoin: "post", PathRemoveNode: "post", PathReplaceNode: "post",
 		PathTokens: "get", PathCertificates: "post", PathRotate: "post", PathGossipKeys: "post",
 		PathSegments: "get", PathSegments + "/{first}": "get", PathVerify: "get",
+		PathDoctor: "get", PathProbeRouter: "post", PathTestRoute: "post",
 	} {
 		if v.Paths[path][method] == nil {
 			t.Errorf("%s %s is missing", method, path)
 		}
 	}
-	if len(v.Paths) != 25 || !strings.HasPrefix(v.OpenAPI, "3.1") {
+	if len(v.Paths) != 28 || !strings.HasPrefix(v.OpenAPI, "3.1") {
 		t.Errorf("%d paths, OpenAPI %s", len(v.Paths), v.OpenAPI)
 	}
 	for schema, field := range map[string]string{"Event": "hash", "Error": "fix", "SwitchView": "protocol"} {

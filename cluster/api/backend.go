@@ -50,6 +50,7 @@ type Backend interface {
 	AddWitness(ctx context.Context, who Caller, r WitnessRequest) (Result, error)
 	QuorumBackend
 	IdentityBackend
+	DoctorBackend
 	// Segments are the sealed segments on this node's disk, oldest first.
 	Segments() []Segment
 	// Segment is the segment that begins with event first; if none is sealed

@@ -48,6 +48,24 @@ type fake struct {
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+func (f *fake) Doctor(_ context.Context, cluster bool) []Examination {
+	if cluster {
+		return []Examination{{Node: "node-a"}, {Node: "node-b", Error: "no route to host"}}
+	}
+	return []Examination{{Node: "node-a", Findings: []Finding{{Code: "fsync", Result: ResultOK}}}}
+}
+
+func (f *fake) ProbeRouter(_ context.Context, who Caller, r ProbeRequest) (RouterProbe, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.who = who
+	return RouterProbe{Peer: r.Peer, Prefix: r.Prefix, Result: ResultUnknown}, f.err
+}
+
+func (f *fake) TestRoute(context.Context, TestRouteRequest) (TestRouteAnswer, error) {
+	return TestRouteAnswer{Theirs: true}, nil
+}
+
 func mustRange(s string) eventlog.Range {
 	r, err := eventlog.ParseRange(s)
 	if err != nil {

@@ -92,6 +92,7 @@ func routes(mux *http.ServeMux, b Backend) huma.API {
 	routeWitness(a, b)
 	routeIdentity(a, b)
 	routeSegments(a, b)
+	routeDoctor(a, b)
 	return a
 }
 

@@ -132,6 +132,8 @@ type Status struct {
 	Nodes      []eventlog.Node     `json:"nodes"`
 	Speaker    map[string]any      `json:"speaker,omitempty"`
 	Timeline   map[string]Timeline `json:"timeline,omitempty"`
+	// Now is this node's clock when it answered.
+	Now time.Time `json:"now,omitzero"`
 }
 
 // Timeline holds the instants of the newest takeover on this node, for drills:

@@ -103,6 +103,31 @@ func (r *remote) Segment(ctx context.Context, n eventlog.Node, first eventlog.Se
 	return c.Segment(ctx, first, 0)
 }
 
+// Doctor implements cluster.Remote.
+func (r *remote) Doctor(ctx context.Context, n eventlog.Node) (api.Examination, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return api.Examination{}, err
+	}
+	list, err := c.Doctor(ctx, "node")
+	if err != nil {
+		return api.Examination{}, err
+	}
+	if len(list) != 1 {
+		return api.Examination{}, errors.New(n.Name + " did not examine itself")
+	}
+	return list[0], nil
+}
+
+// TestRoute implements cluster.Remote.
+func (r *remote) TestRoute(ctx context.Context, n eventlog.Node, t api.TestRouteRequest) (api.TestRouteAnswer, error) {
+	c, err := r.client(n)
+	if err != nil {
+		return api.TestRouteAnswer{}, err
+	}
+	return c.TestRoute(ctx, t)
+}
+
 func (r *remote) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

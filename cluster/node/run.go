@@ -20,6 +20,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/cluster/config"
 	"dyad/cluster/etcdnode"
+	"dyad/cluster/hostcheck"
 	"dyad/cluster/identity"
 	"dyad/cluster/quorum"
 	"dyad/cluster/steward"
@@ -188,6 +189,7 @@ func (p *process) build(context.Context) error {
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
 		Log: whole, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
+		Host: hostcheck.New(), Tester: bgp,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
 		Retention:  p.retention(segments, whole),
 		Witness:    p.witnesses, KeptWitness: func() eventlog.Witness { return p.file.get().Witness },

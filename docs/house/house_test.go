@@ -28,7 +28,7 @@ var adapters = []string{
 	"dyad/eventlog/memlog", "dyad/eventlog/etcdlog", "dyad/eventlog/journal", "dyad/eventlog/segment",
 	"dyad/failover/detect", "dyad/failover/beat", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/cluster/etcdnode",
 	"dyad/cluster/witness", "dyad/cluster/fence",
-	"dyad/cluster/identity",
+	"dyad/cluster/identity", "dyad/cluster/hostcheck",
 }
 
 // roots are the packages that may import adapters.

@@ -358,6 +358,44 @@ func (f *fake) Verify(_ context.Context, fromStart bool, progress func(done, of 
 	return v, nil
 }
 
+func (f *fake) Doctor(_ context.Context, cluster bool) []api.Examination {
+	_, mode := f.now()
+	found := api.Finding{Code: "fsync", Result: api.ResultOK, Subject: "/var/lib/dyad", Text: "median 200µs, longest 1ms of 16"}
+	if mode == "degraded" {
+		found.Result, found.Fix = api.ResultWarning, "a faster disk"
+	}
+	out := []api.Examination{{
+		Node: "node-a", Version: "1.0", Findings: []api.Finding{found},
+		Expect: []api.Expectation{{Peer: netip.MustParseAddr("10.126.77.125"), Way: api.WayNextHop, Least: 10 * time.Millisecond, Most: 15 * time.Millisecond, Text: "10–15 ms"}},
+	}}
+	switch {
+	case cluster && mode == "dead":
+		out = append(out, api.Examination{Node: "node-b", Error: "no route to host"})
+	case cluster:
+		out = append(out, api.Examination{Node: "node-b", Version: "1.0", Findings: []api.Finding{{Code: "fsync", Result: api.ResultOK, Text: "fast"}}})
+	}
+	return out
+}
+
+func (f *fake) ProbeRouter(_ context.Context, _ api.Caller, r api.ProbeRequest) (api.RouterProbe, error) {
+	s, mode := f.now()
+	if refused := projections.CheckTest(s, r.Peer, r.Prefix); refused != nil {
+		return api.RouterProbe{}, refused
+	}
+	out := api.RouterProbe{Peer: r.Peer, Prefix: r.Prefix, Result: api.ResultUnknown, Text: "can't tell: the router sends nothing back", Fix: "dyad drill run host-silent"}
+	if mode != "degraded" {
+		out.Result, out.Text, out.Fix = api.ResultOK, "the router moved 61ms after the change of all attributes", ""
+		for _, st := range projections.TestSteps(false) {
+			out.Steps = append(out.Steps, eventlog.ProbedStep{Step: st.Name, Mover: "node-b", Moved: st.Name != projections.StepMED, Took: 61 * time.Millisecond})
+		}
+	}
+	return out, nil
+}
+
+func (f *fake) TestRoute(context.Context, api.TestRouteRequest) (api.TestRouteAnswer, error) {
+	return api.TestRouteAnswer{}, errors.New("not in a test")
+}
+
 func (f *fake) RecordFact(context.Context, api.Caller, api.FactRequest) error { return nil }
 
 func (f *fake) Rejoin(context.Context, api.Caller, api.JoinRequest) (api.JoinResponse, error) {
