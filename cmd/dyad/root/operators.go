@@ -9,6 +9,7 @@ import (
 	"dyad/cmd/dyad/apply"
 	"dyad/cmd/dyad/cert"
 	"dyad/cmd/dyad/cli"
+	"dyad/cmd/dyad/doctor"
 	"dyad/cmd/dyad/explain"
 	"dyad/cmd/dyad/hcs"
 	"dyad/cmd/dyad/logcmd"
@@ -28,6 +29,6 @@ func operators(env *cli.Env) []*cobra.Command {
 	return slices.Concat(
 		status.Commands(env), vswitch.Commands(env), peer.Commands(env), pool.Commands(env), service.Commands(env),
 		announcement.Commands(env), node.Commands(env), logcmd.Commands(env), explain.Commands(env), apply.Commands(env),
-		token.Commands(env), cert.Commands(env), hcs.Commands(env), takeover.Commands(env), witness.Commands(env), []*cobra.Command{version(env), completion(env)},
+		token.Commands(env), cert.Commands(env), hcs.Commands(env), takeover.Commands(env), doctor.Commands(env), witness.Commands(env), []*cobra.Command{version(env), completion(env)},
 	)
 }
