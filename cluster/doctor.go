@@ -270,6 +270,9 @@ func hostQuestion(s projections.State, c config.Config) HostQuestion {
 	v := projections.View{Self: c.Node}
 	for _, p := range projections.Paths(s, v) {
 		name := cmp.Or(p.Switch, "interlink")
+		if p.Switch != "" && !p.Local.Is4() {
+			name += "/6" // as the pulse calls it
+		}
 		q.Neighbors = append(q.Neighbors, Neighbor{Name: p.Node + " on " + name, Interface: p.Interface, Own: p.Local, Address: p.Remote})
 	}
 	for _, g := range projections.Gateways(s, v) {

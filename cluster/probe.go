@@ -163,7 +163,7 @@ func mute(heard [2]api.TestRouteAnswer) error {
 		return &errMute{"can't tell: the router's choice did not come to rest", "dyad doctor --probe-router --settle 40s"}
 	}
 	return &errMute{
-		"can't tell: the router sends nothing back. It may refuse the test prefix, send its routes to nobody, or not reflect between iBGP neighbors",
+		"can't tell: the router sends nothing back. It may refuse the test prefix, send its routes to nobody, send none to a neighbor whose ASN is in the path, or not reflect between iBGP neighbors",
 		"dyad doctor --probe-router --prefix PREFIX with a free address that its filters let pass; or dyad drill run host-silent",
 	}
 }

@@ -153,23 +153,23 @@ func TestAProbeTellsWhatARouterCompares(t *testing.T) {
 		return cmp.Or(cmp.Compare(x.Prepend, y.Prepend), cmp.Compare(x.Origin, y.Origin))
 	}
 	for name, v := range map[string]struct {
-		c      chooser
+		c      *chooser
 		result string
 		moved  []string // the steps that move it
 		text   string
 	}{
-		"all":           {chooser{compare: byAll, delay: 60 * time.Millisecond}, api.ResultOK, []string{"origin", "as-path", "med", "all"}, "the router moved 6"},
-		"no med":        {chooser{compare: noMED, delay: time.Millisecond}, api.ResultOK, []string{"origin", "as-path", "all"}, "does not follow med"},
-		"echoes":        {chooser{compare: byAll, delay: 60 * time.Millisecond, echo: true}, api.ResultOK, []string{"origin", "as-path", "med", "all"}, ""},
-		"slow":          {chooser{compare: byAll, delay: 2 * time.Second}, api.ResultWarning, []string{"origin", "as-path", "med", "all"}, "the router moved 2"},
-		"no preference": {chooser{compare: func(_, _ projections.Attributes) int { return 0 }}, api.ResultProblem, nil, "did not move"},
-		"mute":          {chooser{compare: byAll, mute: true}, api.ResultUnknown, nil, "sends nothing back"},
-		"strips":        {chooser{compare: byAll, strip: true}, api.ResultUnknown, nil, "without the community"},
-		"route server":  {chooser{compare: byAll, apart: true}, api.ResultUnknown, nil, "for each neighbor apart"},
+		"all":           {&chooser{compare: byAll, delay: 60 * time.Millisecond}, api.ResultOK, []string{"origin", "as-path", "med", "all"}, "the router moved 6"},
+		"no med":        {&chooser{compare: noMED, delay: time.Millisecond}, api.ResultOK, []string{"origin", "as-path", "all"}, "does not follow med"},
+		"echoes":        {&chooser{compare: byAll, delay: 60 * time.Millisecond, echo: true}, api.ResultOK, []string{"origin", "as-path", "med", "all"}, ""},
+		"slow":          {&chooser{compare: byAll, delay: 2 * time.Second}, api.ResultWarning, []string{"origin", "as-path", "med", "all"}, "the router moved 2"},
+		"no preference": {&chooser{compare: func(_, _ projections.Attributes) int { return 0 }}, api.ResultProblem, nil, "did not move"},
+		"mute":          {&chooser{compare: byAll, mute: true}, api.ResultUnknown, nil, "sends nothing back"},
+		"strips":        {&chooser{compare: byAll, strip: true}, api.ResultUnknown, nil, "without the community"},
+		"route server":  {&chooser{compare: byAll, apart: true}, api.ResultUnknown, nil, "for each neighbor apart"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, a, _ := probed(t, &v.c)
+				w, a, _ := probed(t, v.c)
 				defer w.end()
 				got, err := a.probe(api.ProbeRequest{Peer: router})
 				if err != nil {
