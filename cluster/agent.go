@@ -43,6 +43,7 @@ type Agent struct {
 	appender *appender
 	denials  *denials
 	tests    *tests
+	beacons  *beacons
 	refused  atomic.Pointer[projections.Refusal] // of the node's own configuration
 	lastMode atomic.Pointer[steward.Status]      // as last recorded
 	rc       *speaker.Reconciler
@@ -131,6 +132,7 @@ func New(p Parts) *Agent {
 	a.appender = newAppender(a)
 	a.denials = newDenials(a)
 	a.tests = newTests(a)
+	a.beacons = newBeacons(a)
 	a.snap.Store(&Snapshot{View: projections.View{Self: p.Config.Node, Stance: projections.StanceStepDown}})
 	return a
 }
@@ -231,6 +233,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	spawn(a.rec.copy)
 	spawn(a.denials.run)
 	spawn(a.tests.run)
+	spawn(a.beacons.run)
 	spawn(a.appender.run)
 	spawn(a.bootstrap)
 	spawn(a.keepAddresses)

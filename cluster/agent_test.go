@@ -221,7 +221,7 @@ func (n *node) startWith(log eventlog.Log) {
 		Now:    time.Now, NewID: n.w.id, Logger: slog.New(slog.DiscardHandler),
 		Bootstrap: func(s projections.State) []projections.Command {
 			cmds := []projections.Command{
-				projections.JoinNode{Node: eventlog.Node{Name: n.name, Address: n.cfg.Address, API: n.name}},
+				projections.JoinNode{Node: eventlog.Node{Name: n.name, Address: n.cfg.Address, API: n.name, Beacon: n.cfg.Beacon.Prefix}},
 				projections.DeclareSwitch{Switch: eventlog.Switch{
 					Name: "vSwitch1", ID: "u", Compute: true, Ports: []eventlog.Port{{Node: n.name, Interface: "eth1"}},
 				}},

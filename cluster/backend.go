@@ -67,7 +67,7 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 	d := diagnosis{
 		now: a.p.Now(), self: a.p.Config.Node, snap: s, sessions: st.Sessions, journal: a.rec.whyFailing(),
 		pending: st.Pending, storeUp: up, refused: a.refused.Load(), started: a.started,
-		writeable: st.Writable, why: st.Why,
+		writeable: st.Writable, why: st.Why, beacon: a.beaconOf(s),
 	}
 	if a.with.Pulse != nil {
 		p := a.with.Pulse.Status()

@@ -67,6 +67,9 @@ func (a *Agent) examine(ctx context.Context) api.Examination {
 	e.Findings = append(e.Findings, sessionFindings(s.State, st.Sessions)...)
 	e.Findings = append(e.Findings, a.pulseFindings()...)
 	e.Findings = append(e.Findings, nextHopFindings(s.State, st.Node)...)
+	if a.p.Tester != nil {
+		e.Findings = append(e.Findings, a.beaconFindings(s.State)...)
+	}
 	if a.p.Host != nil {
 		e.Findings = append(e.Findings, a.p.Host.Examine(ctx, hostQuestion(s.State, a.p.Config))...)
 	}

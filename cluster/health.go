@@ -30,6 +30,7 @@ type diagnosis struct {
 	pulse     *PulseStatus // nil without one
 	writeable bool
 	why       string
+	beacon    string // see beaconOf
 
 	certificates []api.Certificate
 	size         *api.StoreSize
@@ -60,6 +61,7 @@ var registry = []rule{
 	{"log-forked", api.Critical, "two histories grow, and one will be given up", logForked},
 	{"not-synced", api.Warning, "this node announces at the last preference from its checkpoint", notSynced},
 	{"node-silent", api.Critical, "no node is left to take over if this one fails", nodeSilent},
+	{"beacon-alive", api.Critical, "the routers' word does not give the log to this node", beaconAlive},
 	{"takeover", api.Warning, "this node carries all traffic", takeover},
 	{"isolated", api.Critical, "this node has stepped down; the other one carries its traffic", isolated},
 	{"pulse-down", api.Warning, "a silent death is noticed in 200–400 ms instead of 15", pulseDown},

@@ -68,6 +68,10 @@ func (a *Agent) mayTakeOver(s *Snapshot, r api.TakeoverRequest) error {
 		return refused("peer-alive", "stop dyad on "+r.Peer+" first, or let it stop as planned: systemctl stop dyad",
 			"%s is alive and heard by this node", r.Peer)
 	}
+	if alive, _ := a.PeerBeacon(); alive {
+		return refused("peer-alive", "mend the paths between the nodes (dyad doctor), or stop dyad on "+r.Peer+" first",
+			"%s is alive: it answers by its beacon through a router", r.Peer)
+	}
 	q := a.with.Quorum.Status()
 	if q.Writable && q.Mode == quorum.Pair {
 		return refused("writable", "dyad status", "both nodes write the log now; there is nothing to take over")

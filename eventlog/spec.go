@@ -22,6 +22,9 @@ type Node struct {
 	Gossip string `json:"gossip,omitempty"`
 	// Version is the dyad release the node joined with.
 	Version string `json:"version,omitempty"`
+	// Beacon is the host route by which the other node hears of this one through
+	// routers; it is among Addresses, so no pool may contain it.
+	Beacon netip.Prefix `json:"beacon,omitzero"`
 }
 
 // Port is a switch's attachment on one node.

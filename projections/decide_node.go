@@ -76,8 +76,15 @@ func (f *folder) joinNode(c JoinNode) ([]eventlog.Draft, error) {
 		return nil, refuse("node-address", "node "+n.Name, "give each node its own address",
 			"%s is an address of %s", n.Address, owner)
 	}
+	if owner, ok := f.nodeWith(n.Beacon.Addr()); n.Beacon.IsValid() && ok && owner != n.Name {
+		return nil, refuse("node-beacon", "node "+n.Name, "give each node a beacon of its own", "%s is an address of %s", n.Beacon, owner)
+	}
 	for _, p := range sorted(f.s.Pools) {
 		for _, r := range p.Ranges {
+			if n.Beacon.IsValid() && r.Contains(n.Beacon.Addr()) {
+				return nil, refuse("pool-contains-node", "node "+n.Name, "another beacon.prefix: in the configuration, outside of all pools",
+					"its beacon %s lies in pool %s", n.Beacon, p.Name)
+			}
 			if r.Contains(n.Address) {
 				return nil, refuse("pool-contains-node", "node "+n.Name, "dyad pool set "+p.Name+" with ranges that leave it out",
 					"its address %s lies in pool %s", n.Address, p.Name)

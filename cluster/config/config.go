@@ -31,6 +31,15 @@ type Config struct {
 	// Retention says when events leave the store for sealed segments.
 	Retention Retention `json:"retention"`
 	Access    Access    `json:"access"`
+	// Beacon is announced to routers, for the other node to hear.
+	Beacon Beacon `json:"beacon"`
+}
+
+// Beacon is a third path between the nodes, through their routers.
+type Beacon struct {
+	// Prefix is a host route that nothing else uses, each node's own; none: no
+	// beacon.
+	Prefix netip.Prefix `json:"prefix"`
 }
 
 // Access gives users and groups of this node a role on the unix socket: viewer,

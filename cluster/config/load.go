@@ -149,6 +149,7 @@ func (c *Config) Finish() error {
 	errs = append(errs, c.Access.check()...)
 	errs = append(errs, c.Retention.check()...)
 	errs = append(errs, c.Store.check()...)
+	errs = append(errs, c.Beacon.check()...)
 	if c.Store.External() {
 		c.Store.finish()
 		errs = append(errs, c.Takeover.checkExternal()...)
@@ -157,6 +158,14 @@ func (c *Config) Finish() error {
 		return fmt.Errorf("the configuration is wrong:\n%w", errors.Join(errs...))
 	}
 	return nil
+}
+
+func (b Beacon) check() []error {
+	p := b.Prefix
+	if p == (netip.Prefix{}) || p.IsSingleIP() && p.Addr().IsGlobalUnicast() && !p.Addr().Is4In6() {
+		return nil
+	}
+	return []error{fmt.Errorf("beacon.prefix: %s is not the route of one host, such as 192.0.2.251/32", p)}
 }
 
 func oneOf(v string, list ...string) bool {

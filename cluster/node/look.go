@@ -52,6 +52,7 @@ func (s *senses) look(ctx context.Context) steward.Reading {
 	r.Authority = s.p.authority()
 	sessions, answer := s.p.speaker.Sessions(), snap.Contacts[peer].Routers
 	r.Routers = routersUp(sessions) && answer != failover.Unanswered
+	r.Beacon, _ = s.p.agent.PeerBeacon()
 	r.Answered = answer == failover.Answered || outlasts(s.p.holdDown(), sessions)
 	st := snap.State
 	r.Log = quorum.LogSight{

@@ -145,8 +145,12 @@ func prepare(c config.Config) (unlock func(), err error) {
 
 // ownNode describes this node to the cluster.
 func ownNode(c config.Config, version string) eventlog.Node {
-	return eventlog.Node{
+	n := eventlog.Node{
 		Name: c.Node, Address: c.Address, Addresses: hostPrefixes(), API: apiAddress(c), Gossip: gossipAddress(c),
-		Version: version,
+		Version: version, Beacon: c.Beacon.Prefix,
 	}
+	if n.Beacon.IsValid() {
+		n.Addresses = append(n.Addresses, n.Beacon)
+	}
+	return n
 }

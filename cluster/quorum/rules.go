@@ -264,6 +264,9 @@ func (u rules) authority(m Move, r Record, s Sight) Move {
 		m.Do, m.Fix = AskFence, "wait: the fence is switching "+s.Peer.Name+" off"
 	case s.Authority == ByTor && u.need(guardSteady, s.Steady):
 		return u.grant(r, 0, ByTor)
+	case s.Beacon:
+		m.Why += ", and alive: it answers by its beacon through a router"
+		m.Fix = "mend the paths between the nodes: dyad doctor"
 	}
 	return m
 }

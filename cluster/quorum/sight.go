@@ -16,8 +16,11 @@ type Sight struct {
 	// record's mode and epoch. A reboot makes it false: nobody knows what happened
 	// meanwhile.
 	Proven bool
-	// Steady: the routers have stayed up ever since the peer fell silent.
-	Steady  bool
+	// Steady: the routers have stayed up ever since the peer fell silent, and its
+	// beacon does not come through them.
+	Steady bool
+	// Beacon: it does, so the peer is alive. Only for words.
+	Beacon  bool
 	Witness WitnessSight
 	// Authority is the one that is configured; an operator's word counts always.
 	Authority Authority

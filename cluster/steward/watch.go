@@ -25,6 +25,9 @@ type Reading struct {
 	// Answered: they do, since the peer has not been heard. A session alone says
 	// little: it outlives what it runs over by its hold time.
 	Answered bool
+	// Beacon: the peer is alive, as its answer through a router proves, though it
+	// is not heard on any path between the nodes.
+	Beacon bool
 	// Learner: the peer's new member has everything and has no vote yet.
 	Learner bool
 	// Third is what is seen of a third voter.
@@ -79,6 +82,7 @@ func (w *watch) see(now time.Time, r quorum.Record, in Reading) quorum.Sight {
 	if in.Log.Writable && r.Writes() {
 		w.proven = at
 	}
-	s.Proven, s.Steady, s.Fenced = w.proven == at, in.Answered && !w.broken, w.fenced
+	s.Proven, s.Steady, s.Fenced = w.proven == at, in.Answered && !w.broken && !in.Beacon, w.fenced
+	s.Beacon = in.Beacon && !in.Heard
 	return s
 }

@@ -36,7 +36,7 @@ var roots = []string{"dyad/cluster/node", "dyad/cmd", "dyad/chaos"}
 
 // pure packages compute and nothing else.
 var pure = []string{
-	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/failover/neighbor", "dyad/failover/pulse",
+	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/failover/neighbor", "dyad/failover/pulse", "dyad/failover/beacon",
 	"dyad/cluster/quorum", "dyad/chaos",
 }
 
