@@ -273,6 +273,10 @@ func TestNodeRules(t *testing.T) {
 	w.refused("too-many-nodes", JoinNode{eventlog.Node{Name: "node-c", Address: addr("192.168.0.3")}})
 	w.refused("node-address", JoinNode{eventlog.Node{Name: "node-b", Address: addr("192.168.0.1")}})
 	w.refused("pool-contains-node", JoinNode{eventlog.Node{Name: "node-b", Address: addr("203.0.113.3")}})
+	beacon := eventlog.Node{Name: "node-b", Address: addr("192.168.0.2"), Beacon: netip.MustParsePrefix("203.0.113.3/32")}
+	w.refused("pool-contains-node", JoinNode{beacon})
+	beacon.Beacon = netip.MustParsePrefix("192.168.0.1/32")
+	w.refused("node-beacon", JoinNode{beacon})
 	w.refused("node-unknown", DrainNode{"nope", true})
 	w.do(DrainNode{"node-a", true})
 	w.refused("other-node-drained", DrainNode{"node-b", true})

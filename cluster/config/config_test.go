@@ -90,6 +90,8 @@ func TestBadConfigurations(t *testing.T) {
 		"store field":    {good + "store: {endpoint: x}\n", `unknown field "endpoint"`},
 		"external tor":   {good + external("https://a:1") + "takeover: {authority: tor}\n", "nobody takes it over"},
 		"external fence": {good + external("https://a:1") + "takeover: {fence: {command: [/bin/true]}}\n", "nobody is fenced"},
+		"beacon":         {good + "beacon: {prefix: 192.0.2.0/24}\n", "beacon.prefix"},
+		"beacon address": {good + "beacon: {prefix: 127.0.0.1/32}\n", "beacon.prefix"},
 		"too large":      {good + "# " + strings.Repeat("x", MaxFile), "larger"},
 	} {
 		if tc.want == "" {

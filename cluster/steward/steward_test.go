@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -180,6 +181,7 @@ func TestTorNeedsRoutersWithoutABreakAndNoReboot(t *testing.T) {
 			func(st *stage) { st.reading.Answered = true }, quorum.Suspended,
 		},
 		"router lost":  {func(*stage) {}, func(st *stage) { st.reading.Routers = false }, quorum.Suspended},
+		"beacon":       {func(*stage) {}, func(st *stage) { st.reading.Beacon = true }, quorum.Suspended},
 		"after reboot": {func(st *stage) { st.reading.Log.Writable, st.reading.Heard = false, false }, func(*stage) {}, quorum.Stale},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,6 +200,25 @@ func TestTorNeedsRoutersWithoutABreakAndNoReboot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The peer is alive as long as its beacon comes, and no longer.
+func TestTorWaitsForTheBeaconToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := open(quorum.ByTor)
+		defer st.end()
+		st.pass(time.Second)
+		st.peerDies()
+		st.set(func() { st.reading.Beacon = true })
+		st.pass(time.Minute)
+		st.mode(t, quorum.Suspended, false)
+		if why := st.Status().Why; !strings.Contains(why, "beacon") {
+			t.Errorf("why: %s", why)
+		}
+		st.set(func() { st.reading.Beacon = false })
+		st.pass(time.Second)
+		st.mode(t, quorum.Sole, true)
+	})
 }
 
 func TestOperatorsWordIsTakenOnceAndOnlyWhileThePeerIsSilent(t *testing.T) {
