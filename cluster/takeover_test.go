@@ -48,6 +48,7 @@ func TestTakeoverWithoutProof(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &Agent{p: Parts{Config: config.Config{Node: "node-a"}}}
+			a.beacons = newBeacons(a)
 			a.with.Quorum = said{steward.Status{Record: c.record, Mode: c.mode}}
 			a.snap.Store(&Snapshot{State: projections.State{
 				Nodes:   map[string]eventlog.Node{"node-a": {Name: "node-a"}, "node-b": {Name: "node-b"}},

@@ -71,6 +71,10 @@ func TestDoctor(t *testing.T) {
 						t.Errorf("with the length of AS paths ignored: %+v", s)
 					}
 				}
+				stripping(t, l)
+				if p := probe(); p.Result != api.ResultOK || len(p.Steps) != 4 {
+					t.Errorf("without communities: %+v", p)
+				}
 			}
 			if router == netlab.KindBIRD {
 				internal(t, l, c)
@@ -210,9 +214,28 @@ func internal(t *testing.T, l *lab.Lab, c *api.Client) {
 // ignoring has FRR not look at the length of AS paths.
 func ignoring(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	out, err := exec.Command("ip", "netns", "exec", l.NS(netlab.Router), "vtysh", "-N", l.NS(netlab.Router),
-		"-c", "configure terminal", "-c", fmt.Sprintf("router bgp %d", l.Plan.RouterASN), "-c", "bgp bestpath as-path ignore").CombinedOutput()
-	if err != nil {
+	vtysh(t, l, "bgp bestpath as-path ignore")
+}
+
+// stripping has FRR look at everything again, and take communities away: a path
+// then says only by its next hop whose it is, which the nodes' segment keeps.
+func stripping(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	lines := []string{"no bgp bestpath as-path ignore", "address-family ipv4 unicast"}
+	for _, peer := range l.Plan.NodePeer {
+		lines = append(lines, "no neighbor "+peer.String()+" send-community")
+	}
+	vtysh(t, l, lines...)
+}
+
+// vtysh changes the configuration of FRR's BGP.
+func vtysh(t *testing.T, l *lab.Lab, lines ...string) {
+	t.Helper()
+	args := []string{"netns", "exec", l.NS(netlab.Router), "vtysh", "-N", l.NS(netlab.Router), "-c", "configure terminal", "-c", fmt.Sprintf("router bgp %d", l.Plan.RouterASN)}
+	for _, line := range lines {
+		args = append(args, "-c", line)
+	}
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 }
