@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -32,20 +33,33 @@ func Silence(ns string) error {
 // [Silence], until [Mend]. Further interfaces add to those that are cut already.
 func Cut(ns string, devices ...string) error { return drop(ns, cutTable, devices) }
 
+// drop makes the chains first, which let everything pass, and then gives all of
+// them the rule that drops.
+//
+// Invariant: the frames of all devices are dropped from one instant on. The kernel
+// switches rules over at once, but hooks chains in one after the other, with
+// milliseconds between; a host that dies by and by is no dead host.
 func drop(ns, table string, devices []string) error {
 	return withRules(ns, func(c *nftables.Conn) error {
 		t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: table})
-		drop := nftables.ChainPolicyDrop
+		pass := nftables.ChainPolicyAccept
+		var chains []*nftables.Chain
 		for _, d := range devices {
 			for name, hook := range map[string]*nftables.ChainHook{
 				"in_" + d:  nftables.ChainHookIngress,
 				"out_" + d: nftables.ChainHookEgress,
 			} {
-				c.AddChain(&nftables.Chain{
+				chains = append(chains, c.AddChain(&nftables.Chain{
 					Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook,
-					Priority: nftables.ChainPriorityFilter, Policy: &drop, Device: d,
-				})
+					Priority: nftables.ChainPriorityFilter, Policy: &pass, Device: d,
+				}))
 			}
+		}
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("prepare to silence %s: %w", ns, err)
+		}
+		for _, chain := range chains {
+			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}})
 		}
 		if err := c.Flush(); err != nil {
 			return fmt.Errorf("silence %s: %w", ns, err)
