@@ -13,9 +13,10 @@ import (
 // nothing else of the module. Longer names win.
 var mayImport = map[string][]string{
 	"dyad/eventlog":    {},
+	"dyad/neighbor":    {},
 	"dyad/projections": {"dyad/eventlog"},
-	"dyad/failover":    {"dyad/projections", "dyad/eventlog"},
-	"dyad/speaker":     {"dyad/projections", "dyad/eventlog"},
+	"dyad/failover":    {"dyad/projections", "dyad/eventlog", "dyad/neighbor"},
+	"dyad/speaker":     {"dyad/projections", "dyad/eventlog", "dyad/neighbor"},
 	"dyad/cluster":     {"dyad/failover", "dyad/speaker", "dyad/projections", "dyad/eventlog"},
 	"dyad/chaos":       {"dyad/cluster", "dyad/failover", "dyad/speaker", "dyad/projections", "dyad/eventlog"},
 	"dyad/cmd":         {"dyad/chaos", "dyad/cluster", "dyad/failover", "dyad/speaker", "dyad/projections", "dyad/eventlog"},
@@ -36,7 +37,7 @@ var roots = []string{"dyad/cluster/node", "dyad/cmd", "dyad/chaos"}
 
 // pure packages compute and nothing else.
 var pure = []string{
-	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/failover/neighbor", "dyad/failover/pulse", "dyad/failover/beacon",
+	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/failover/pulse", "dyad/failover/beacon", "dyad/neighbor",
 	"dyad/cluster/quorum", "dyad/chaos",
 }
 

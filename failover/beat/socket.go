@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dyad/failover/neighbor"
+	"dyad/neighbor"
 )
 
 // trafficClass of heartbeats: CS6, network control.

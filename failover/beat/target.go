@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dyad/failover/neighbor"
+	"dyad/neighbor"
 	"dyad/failover/pulse"
 )
 
