@@ -42,6 +42,7 @@ const (
 	arpLen    = 28
 	ipv6Len   = 40
 	icmpLen   = 32 // with one link-layer address option
+	optionLen = 8
 )
 
 // AnnounceRequest is a gratuitous ARP request, or for IPv6 an unsolicited
@@ -81,10 +82,26 @@ func Question(src MAC, own netip.Addr, to MAC, target netip.Addr) []byte {
 	return icmp(src, to, own, dst, typeSolicit, 0, target, optSourceLink, src)
 }
 
-// Answer answers a [Question] with owner as the place of address.
+// Probe asks whether anybody has the target, and claims nothing: an ARP probe
+// (RFC 5227 section 2.1.1) or the solicitation of duplicate address detection
+// (RFC 4862 section 5.4.2).
+func Probe(src MAC, target netip.Addr) []byte {
+	if target.Is4() {
+		return arp(Broadcast, src, opRequest, src, netip.IPv4Unspecified(), MAC{}, target)
+	}
+	group := solicitedNode(target)
+	return icmp(src, multicastMAC(group), netip.IPv6Unspecified(), group, typeSolicit, 0, target, 0, MAC{})
+}
+
+// Answer answers a [Question] with owner as the place of address. Who probes has
+// no address yet (asker is unspecified); for IPv6 the answer then goes to
+// everybody, unasked (RFC 4861 section 7.2.4).
 func Answer(src, owner MAC, address netip.Addr, to MAC, asker netip.Addr) []byte {
 	if address.Is4() {
 		return arp(to, src, opReply, owner, address, to, asker)
+	}
+	if asker.IsUnspecified() {
+		return AnnounceRequest(src, owner, address)
 	}
 	return advertise(src, to, owner, address, address, asker, flagRouter|flagSolicited|flagOverride)
 }
@@ -111,17 +128,24 @@ func advertise(src, to, owner MAC, from, target, dst netip.Addr, flags byte) []b
 }
 
 // icmp builds a neighbor solicitation or advertisement with one link-layer
-// address option. Its hop limit is 255, or nobody believes it.
+// address option, or none if option is 0. Its hop limit is 255, or nobody
+// believes it.
 func icmp(src, to MAC, from, dst netip.Addr, kind, flags byte, target netip.Addr, option byte, link MAC) []byte {
 	b := make([]byte, 0, MaxFrame)
 	b = header(b, to, src, EtherTypeIPv6)
-	b = append(b, 0x60, 0, 0, 0, 0, icmpLen, protoICMPv6, 255)
+	length := byte(icmpLen)
+	if option == 0 {
+		length -= optionLen
+	}
+	b = append(b, 0x60, 0, 0, 0, 0, length, protoICMPv6, 255)
 	b = append(b, from.AsSlice()...)
 	b = append(b, dst.AsSlice()...)
 	b = append(b, kind, 0, 0, 0, flags, 0, 0, 0)
 	b = append(b, target.AsSlice()...)
-	b = append(b, option, 1)
-	b = append(b, link[:]...)
+	if option != 0 {
+		b = append(b, option, 1)
+		b = append(b, link[:]...)
+	}
 	binary.BigEndian.PutUint16(b[headerLen+ipv6Len+2:], checksum(b[headerLen:]))
 	return b
 }

@@ -84,9 +84,24 @@ func TestWhatIsBuiltIsRead(t *testing.T) {
 }
 
 func TestProbeClaimsNothing(t *testing.T) {
-	m, ok := Parse(Question(ours, netip.IPv4Unspecified(), MAC{}, ip4))
-	if !ok || m.Claim || !m.Asks {
-		t.Errorf("%v %+v", ok, m)
+	for _, a := range []netip.Addr{ip4, ip6} {
+		m, ok := Parse(Probe(ours, a))
+		if !ok || m.Claim || !m.Asks || m.Target != a {
+			t.Errorf("%s: %v %+v", a, ok, m)
+		}
+	}
+	// RFC 4862 section 5.4.2: no link-layer option, or hosts drop it.
+	if n := len(Probe(ours, ip6)); n != MaxFrame-optionLen {
+		t.Errorf("a probe of %d bytes", n)
+	}
+}
+
+// Who probes for an IPv6 address can't be sent anything: everybody is told.
+func TestAProbeIsAnsweredToAll(t *testing.T) {
+	m, _ := Parse(Probe(theirs, ip6))
+	b := Answer(ours, ours, ip6, m.MAC, m.Address)
+	if to := MAC(b[:6]); to != multicastMAC(allNodes) || b[headerLen+ipv6Len+4]&flagSolicited != 0 {
+		t.Errorf("to %x, flags %x", to, b[headerLen+ipv6Len+4])
 	}
 }
 
