@@ -76,7 +76,7 @@ func Question(src MAC, own netip.Addr, to MAC, target netip.Addr) []byte {
 	}
 	dst := target
 	if to.IsZero() {
-		dst = solicitedNode(target)
+		dst = SolicitedNode(target)
 		to = multicastMAC(dst)
 	}
 	return icmp(src, to, own, dst, typeSolicit, 0, target, optSourceLink, src)
@@ -89,7 +89,7 @@ func Probe(src MAC, target netip.Addr) []byte {
 	if target.Is4() {
 		return arp(Broadcast, src, opRequest, src, netip.IPv4Unspecified(), MAC{}, target)
 	}
-	group := solicitedNode(target)
+	group := SolicitedNode(target)
 	return icmp(src, multicastMAC(group), netip.IPv6Unspecified(), group, typeSolicit, 0, target, 0, MAC{})
 }
 
@@ -170,8 +170,8 @@ func checksum(packet []byte) uint16 {
 
 var allNodes = netip.MustParseAddr("ff02::1")
 
-// solicitedNode is the multicast address of RFC 4291 section 2.7.1.
-func solicitedNode(a netip.Addr) netip.Addr {
+// SolicitedNode is the multicast address of RFC 4291 section 2.7.1.
+func SolicitedNode(a netip.Addr) netip.Addr {
 	x := a.As16()
 	return netip.AddrFrom16([16]byte{0xff, 0x02, 11: 1, 12: 0xff, 13: x[13], 14: x[14], 15: x[15]})
 }

@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dyad/neighbor"
 	"dyad/failover/pulse"
+	"dyad/neighbor"
 )
 
 // defendEvery bounds how often a claimed address is defended.
