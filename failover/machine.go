@@ -294,22 +294,26 @@ func (m *Machine) renewReport() bool {
 func (m *Machine) viewOf(now time.Time, stance projections.Stance, reason projections.Reason) projections.View {
 	v := projections.View{
 		Self: m.cfg.Self, Stance: stance, Reason: reason, Since: m.view.Since,
-		Nodes: map[string]projections.Verdict{}, Unhealthy: m.unhealthy,
+		Nodes: map[string]projections.Verdict{}, Unhealthy: m.unhealthy, Stances: map[string]projections.Stance{},
 	}
 	if stance != m.view.Stance {
 		v.Since = now
 	}
 	for _, name := range m.others() {
 		v.Nodes[name] = m.verdict(name)
+		if s := m.peers[name].stance(); s != "" {
+			v.Stances[name] = s
+		}
 	}
 	return cloneView(v)
 }
 
 func cloneView(v projections.View) projections.View {
-	v.Nodes, v.Unhealthy = maps.Clone(v.Nodes), maps.Clone(v.Unhealthy)
+	v.Nodes, v.Unhealthy, v.Stances = maps.Clone(v.Nodes), maps.Clone(v.Unhealthy), maps.Clone(v.Stances)
 	return v
 }
 
 func sameView(a, b projections.View) bool {
-	return a.Stance == b.Stance && a.Reason == b.Reason && maps.Equal(a.Nodes, b.Nodes) && maps.Equal(a.Unhealthy, b.Unhealthy)
+	return a.Stance == b.Stance && a.Reason == b.Reason && maps.Equal(a.Nodes, b.Nodes) && maps.Equal(a.Unhealthy, b.Unhealthy) &&
+		maps.Equal(a.Stances, b.Stances)
 }

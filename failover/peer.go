@@ -58,6 +58,18 @@ func (m *Machine) peer(name string) *peer {
 	return p
 }
 
+// stance is what the node last said of its own; empty if nothing. Its heartbeat
+// is newer than its report.
+func (p *peer) stance() projections.Stance {
+	switch {
+	case p == nil:
+		return ""
+	case p.heart != projections.Unknown && p.word.Stance != "":
+		return p.word.Stance
+	}
+	return p.report.Stance
+}
+
 func newPeer() *peer {
 	return &peer{
 		verdict: projections.Unknown, member: projections.Unknown, heart: projections.Unknown, paths: map[string]bool{},

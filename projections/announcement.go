@@ -52,11 +52,41 @@ type Announcement struct {
 	Protocol Protocol     `json:"protocol"`
 	Switch   string       `json:"switch"`
 	Peer     netip.Addr   `json:"peer,omitzero"` // BGP only
+	// Interface and Claim are for a switch without peers only.
+	Interface string      `json:"interface,omitempty"`
+	Claim     Layer2Claim `json:"claim,omitzero"`
 	// Announced is false if the address is withheld; Reason says why.
 	Announced  bool       `json:"announced"`
 	Rung       Rung       `json:"rung,omitempty"`
 	Attributes Attributes `json:"attributes"`
 	Reason     Reason     `json:"reason"`
+}
+
+// ClaimMode is what a node is to an address on a switch without peers, where one
+// node at a time answers for it.
+type ClaimMode string
+
+// The modes.
+const (
+	// ClaimOwn: the node is the owner, while both are well.
+	ClaimOwn ClaimMode = "own"
+	// ClaimTake: the other node does not forward; claim it at once.
+	ClaimTake ClaimMode = "take"
+	// ClaimSpare: keep it until the other node claims it, and take it when nobody
+	// answers for it.
+	ClaimSpare ClaimMode = "spare"
+)
+
+// Layer2Claim says how to hold an address on a switch without peers. The zero value
+// leaves the address alone.
+type Layer2Claim struct {
+	Mode ClaimMode `json:"mode"`
+	// Firm: the other node gives way. Otherwise this node does, when both claim.
+	Firm bool `json:"firm,omitempty"`
+	// Preferred: this node is the owner while both are well.
+	Preferred bool `json:"preferred,omitempty"`
+	// Quick: the other node is in doubt, so watch closely whether it answers.
+	Quick bool `json:"quick,omitempty"`
 }
 
 // Announcements are what one node should tell the network: sorted by prefix,

@@ -54,6 +54,8 @@ type attachment struct {
 	compute bool
 	port    bool // this node has one, or nobody declared any
 	peers   []netip.Addr
+	iface   string   // of this node
+	nodes   []string // that have a port, sorted
 }
 
 func attachmentOf(s State, self, name string) attachment {
@@ -61,7 +63,14 @@ func attachmentOf(s State, self, name string) attachment {
 	a := attachment{name: name, compute: sw.Compute, port: len(sw.Ports) == 0}
 	for _, p := range sw.Ports {
 		a.port = a.port || p.Node == self
+		if p.Node == self && a.iface == "" {
+			a.iface = p.Interface
+		}
+		if _, ok := s.Nodes[p.Node]; ok && !slices.Contains(a.nodes, p.Node) {
+			a.nodes = append(a.nodes, p.Node)
+		}
 	}
+	slices.Sort(a.nodes)
 	for _, p := range s.PeersOn(name) {
 		a.peers = append(a.peers, p.Address)
 	}
@@ -78,7 +87,7 @@ func appendAddress(out Announcements, s State, v View, switches []attachment, sv
 		}
 		base := Announcement{Node: v.Self, Service: sv.Name, Prefix: p, Switch: sw.name, Protocol: BGP}
 		if len(sw.peers) == 0 {
-			out = append(out, layer2(base))
+			out = append(out, layer2(base, s, v, sw, sv))
 			continue
 		}
 		matched := false
@@ -105,28 +114,10 @@ func appendAddress(out Announcements, s State, v View, switches []attachment, sv
 	return out
 }
 
-// layer2 accounts for an address on a switch without peers.
-func layer2(a Announcement) Announcement {
-	a.Protocol = ARP
-	if !a.Prefix.Addr().Is4() {
-		a.Protocol = NDP
-	}
-	a.Reason = Reason{"no-peer", fmt.Sprintf("%s has no BGP peer, and this release announces by BGP only; try: dyad peer add ROUTER --switch %s …",
-		a.Switch, a.Switch)}
-	return a
-}
-
 // judge decides whether and how this node announces one route.
 func judge(a Announcement, v View, sw attachment, sv eventlog.Service) Announcement {
-	switch why, sick := v.Unhealthy[sv.Name]; {
-	case !sw.port:
-		a.Reason = Reason{"no-port", fmt.Sprintf("%s has no port on %s", v.Self, sw.name)}
-		return a
-	case v.Stance == StanceSilent:
-		a.Reason = v.Reason
-		return a
-	case sick:
-		a.Reason = Reason{"check-failed", "the local check fails: " + why}
+	if r, no := withheld(v, sw, sv); no {
+		a.Reason = r
 		return a
 	}
 	a.Announced = true
@@ -146,6 +137,19 @@ func judge(a Announcement, v View, sw attachment, sv eventlog.Service) Announcem
 		a.Reason = Reason{"standby", sv.Preferred + " is its preferred node"}
 	}
 	return a
+}
+
+// withheld says why this node tells nobody about a service on a switch, if so.
+func withheld(v View, sw attachment, sv eventlog.Service) (Reason, bool) {
+	switch why, sick := v.Unhealthy[sv.Name]; {
+	case !sw.port:
+		return Reason{"no-port", fmt.Sprintf("%s has no port on %s", v.Self, sw.name)}, true
+	case v.Stance == StanceSilent:
+		return v.Reason, true
+	case sick:
+		return Reason{"check-failed", "the local check fails: " + why}, true
+	}
+	return Reason{}, false
 }
 
 func rungOf(s Stance) Rung {
@@ -200,7 +204,7 @@ func differ(was, now Announcement) (Change, bool) {
 	case !now.Announced:
 		return Change{}, false
 	}
-	same := was.Rung == now.Rung && was.Protocol == now.Protocol && was.Service == now.Service &&
+	same := was.Rung == now.Rung && was.Claim == now.Claim && was.Protocol == now.Protocol && was.Service == now.Service &&
 		was.Attributes.Equal(now.Attributes)
 	return Change{Op: "~", Was: was, Now: now}, !same
 }

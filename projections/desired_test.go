@@ -86,8 +86,13 @@ func TestWithheldAddressesSayWhy(t *testing.T) {
 		t.Errorf("a node without a port: %+v", a)
 	}
 	w.do(RemovePeer{"vSwitch1", addr("10.126.77.125")})
-	if a := one(t, w.s, normal("node-a"), "a"); a.Announced || a.Reason.Code != "no-peer" || a.Protocol != ARP {
-		t.Errorf("without a peer: %+v", a)
+	if a := one(t, w.s, normal("node-z"), "a"); a.Announced || a.Reason.Code != "no-port" || a.Protocol != ARP {
+		t.Errorf("without a port: %+v", a)
+	}
+	bare := w.s
+	bare.Switches = map[string]eventlog.Switch{"vSwitch1": {Name: "vSwitch1", Compute: true}}
+	if a := one(t, bare, normal("node-a"), "a"); a.Announced || a.Reason.Code != "no-interface" {
+		t.Errorf("without an interface: %+v", a)
 	}
 	w.do(DeclareSwitch{eventlog.Switch{Name: "vSwitch1"}})
 	if a := one(t, w.s, normal("node-a"), "a"); a.Announced || a.Reason.Code != "no-switch" {

@@ -49,7 +49,10 @@ func Explain(s State, v View, a netip.Addr) (lines []string, service, pool strin
 
 // Describe puts an announcement into one sentence.
 func Describe(a Announcement) string {
-	if a.Announced {
+	switch {
+	case a.Announced && a.Claim.Mode != "":
+		return fmt.Sprintf("%s answers for it on %s (%s): %s", a.Node, a.Switch, a.Interface, a.Reason.Text)
+	case a.Announced:
 		return fmt.Sprintf("%s announces it to %s at %s: %s", a.Node, a.Peer, a.Rung, a.Reason.Text)
 	}
 	return fmt.Sprintf("%s withholds it on %s: %s", a.Node, a.Switch, a.Reason.Text)

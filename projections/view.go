@@ -60,6 +60,9 @@ type View struct {
 	Reason Reason `json:"reason"`
 	// Nodes holds the verdict on every other node.
 	Nodes map[string]Verdict `json:"nodes,omitempty"`
+	// Stances is what other nodes say of their own stance; a node that has not
+	// said anything is not in it.
+	Stances map[string]Stance `json:"stances,omitempty"`
 	// Unhealthy maps the services whose local check fails to the failure.
 	Unhealthy map[string]string `json:"unhealthy,omitempty"`
 	// Since is when the stance last changed.
