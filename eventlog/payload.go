@@ -77,6 +77,19 @@ type NextHopPayload struct {
 	Interface string     `json:"interface"`
 }
 
+// AddressPayload is the payload of address.taken and address.given: this node
+// answers for service addresses on an interface without BGP, or does so no more;
+// and of address.conflict and address.cleared: another host claims them, or no
+// longer does.
+type AddressPayload struct {
+	Addresses []netip.Addr `json:"addresses"`
+	Switch    string       `json:"switch"`
+	Interface string       `json:"interface"`
+	// MAC is of who claims them, if anybody does.
+	MAC string `json:"mac,omitempty"`
+	Why string `json:"why,omitempty"`
+}
+
 // PulsePayload is the payload of pulse.down and pulse.up.
 type PulsePayload struct {
 	Why      string `json:"why,omitempty"`

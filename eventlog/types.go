@@ -66,6 +66,10 @@ const (
 	TypeDrillStarted    Type = "drill.started"
 	TypeDrillEnded      Type = "drill.ended"
 	TypeLogOrphaned     Type = "log.orphaned"
+	TypeAddressTaken    Type = "address.taken"
+	TypeAddressGiven    Type = "address.given"
+	TypeAddressConflict Type = "address.conflict"
+	TypeAddressCleared  Type = "address.cleared"
 
 	TypeRouterProbeStarted Type = "router.probe-started"
 	TypeRouterProbeEnded   Type = "router.probe-ended"
@@ -90,6 +94,7 @@ var facts = []Type{
 	TypeAccessDenied, TypeCertificateIssued, TypeGossipKeyRotated,
 	TypeNextHopTaken, TypeNextHopGiven, TypePulseDown, TypePulseUp,
 	TypeRouterProbeStarted, TypeRouterProbeEnded,
+	TypeAddressTaken, TypeAddressGiven, TypeAddressConflict, TypeAddressCleared,
 }
 
 // Class tells whether t is an intent or a fact. A type this release does not
