@@ -32,6 +32,10 @@ type Wish struct {
 	RouterID netip.Addr // IPv4; RFC 6286 asks only that it is unique
 	Peers    []Peer
 	Routes   []Route
+	// Claims are the addresses to answer for without BGP, Segments the interfaces
+	// they are on. As with routes, nil keeps what stands.
+	Claims   []Claim
+	Segments []projections.Segment
 }
 
 // SessionState is a state of the BGP finite state machine (RFC 4271 section 8).
