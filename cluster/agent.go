@@ -223,6 +223,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 	a.loadCheckpoint()
 	a.p.Speaker.Notify(a.onSession)
+	if a.p.Layer2 != nil {
+		a.p.Layer2.NotifyMoves(a.onMove)
+	}
 	a.rc = speaker.NewReconciler(a.p.Speaker, speaker.Options{OnDone: a.onDone, Log: a.p.Logger})
 
 	var wg sync.WaitGroup

@@ -43,7 +43,7 @@ func (a *Agent) Status(context.Context) api.Status {
 	for _, n := range s.State.NodeNames() {
 		st.Nodes = append(st.Nodes, s.State.Nodes[n])
 	}
-	for _, an := range s.Announcements {
+	for _, an := range a.standing(s.Announcements) {
 		if an.Announced {
 			st.Counts["announced"]++
 		} else {
@@ -72,6 +72,9 @@ func (a *Agent) diagnosis(s *Snapshot, st api.Status, up bool) diagnosis {
 	if a.with.Pulse != nil {
 		p := a.with.Pulse.Status()
 		d.pulse = &p
+	}
+	if a.p.Layer2 != nil {
+		d.holdings, d.trouble = a.p.Layer2.Holdings(), a.p.Layer2.Trouble()
 	}
 	if a.with.Store != nil {
 		d.restarts = a.with.Store.Restarts()
@@ -166,7 +169,7 @@ func compareNames(x, y string) int {
 
 // Announcements implements [api.Backend].
 func (a *Agent) Announcements(ctx context.Context, cluster bool) []api.NodeAnnouncements {
-	out := []api.NodeAnnouncements{{Node: a.p.Config.Node, Items: slices.Clone(a.Snapshot().Announcements)}}
+	out := []api.NodeAnnouncements{{Node: a.p.Config.Node, Items: a.standing(a.Snapshot().Announcements)}}
 	if !cluster {
 		return out
 	}
@@ -247,7 +250,11 @@ func (a *Agent) Explain(ctx context.Context, addr netip.Addr) (api.Explanation, 
 	x := api.Explanation{Address: addr}
 	var own projections.Announcements
 	x.Lines, x.Service, x.Pool, own = projections.Explain(s.State, s.View, addr)
-	x.Announcements = append(x.Announcements, own...)
+	x.Lines = x.Lines[:len(x.Lines)-len(own)]
+	for _, an := range a.standing(own) {
+		x.Announcements = append(x.Announcements, an)
+		x.Lines = append(x.Lines, projections.Describe(an))
+	}
 	for _, na := range a.Announcements(ctx, true) {
 		if na.Node == a.p.Config.Node || x.Service == "" {
 			continue

@@ -28,6 +28,8 @@ type diagnosis struct {
 	refused   *projections.Refusal
 	started   time.Time
 	pulse     *PulseStatus // nil without one
+	holdings  []speaker.Holding
+	trouble   []string // of layer 2
 	writeable bool
 	why       string
 	beacon    string // see beaconOf
@@ -70,6 +72,8 @@ var registry = []rule{
 	{"node-drained", api.Warning, "one node carries all traffic", drained},
 	{"single-node", api.Info, "a failure of this node stops every service", singleNode},
 	{"session-down", api.Critical, "the router does not hear this node", sessionDown},
+	{"address-conflict", api.Critical, "neighbors may send the address's traffic to the other host", addressConflict},
+	{"layer2-trouble", api.Critical, "addresses without a router may be answered for by nobody, or by both nodes", layer2Trouble},
 	{"no-peer", api.Warning, "addresses are not announced", noPeer},
 	{"check-failed", api.Warning, "the service is announced by the other node only", checkFailed},
 	{"pool-low", api.Warning, "new services may get no address", poolLow},
@@ -171,7 +175,7 @@ func sessionDown(d diagnosis) (out []string) {
 
 func noPeer(d diagnosis) (out []string) {
 	for _, a := range d.snap.Announcements {
-		if !a.Announced && slices.Contains([]string{"no-peer", "no-peer-of-family", "no-switch"}, a.Reason.Code) {
+		if !a.Announced && slices.Contains([]string{"no-interface", "no-peer-of-family", "no-switch"}, a.Reason.Code) {
 			text := a.Reason.Text
 			if !slices.Contains(out, text) {
 				out = append(out, text)

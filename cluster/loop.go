@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -162,7 +163,7 @@ func (a *Agent) announce(was projections.View) {
 		return
 	}
 	now := projections.Desired(a.state, a.view)
-	changed := prev.Announcements == nil || len(projections.Diff(prev.Announcements, now)) > 0
+	changed := prev.Announcements == nil || len(projections.Diff(prev.Announcements, now)) > 0 || !speaker.SameClaims(prev.Announcements, now)
 	if changed || !samePeers(prev.State, a.state) {
 		a.wish(now)
 	}
@@ -180,6 +181,7 @@ func (a *Agent) wish(now projections.Announcements) {
 		peers = append(peers, a.state.Peers[k])
 	}
 	w := speaker.WishFrom(a.p.Config.RouterID, peers, now)
+	w.Claims, w.Segments = speaker.ClaimsFrom(now), projections.Segments(a.state, a.view)
 	decided := a.p.Now()
 	a.genSilent = nil
 	for node, t := range a.timeline {
@@ -241,10 +243,16 @@ func (a *Agent) publish(now projections.Announcements) {
 }
 
 func sameView(x, y projections.View) bool {
-	return x.Stance == y.Stance && x.Reason == y.Reason && maps.Equal(x.Nodes, y.Nodes) && maps.Equal(x.Unhealthy, y.Unhealthy)
+	return x.Stance == y.Stance && x.Reason == y.Reason && maps.Equal(x.Nodes, y.Nodes) && maps.Equal(x.Unhealthy, y.Unhealthy) &&
+		maps.Equal(x.Stances, y.Stances)
 }
 
-func samePeers(x, y projections.State) bool { return maps.Equal(x.Peers, y.Peers) }
+// samePeers tells whether neither routers nor the switches' ports have changed.
+func samePeers(x, y projections.State) bool {
+	return maps.Equal(x.Peers, y.Peers) && maps.EqualFunc(x.Switches, y.Switches, func(a, b eventlog.Switch) bool {
+		return reflect.DeepEqual(a, b)
+	})
+}
 
 // follow keeps the loop fed from the log. If what the log holds does not
 // continue the checkpoint, it folds anew from the start.

@@ -27,6 +27,9 @@ type Parts struct {
 	Log     eventlog.Log
 	Journal Journal
 	Speaker speaker.Speaker
+	// Layer2 is the part of Speaker that answers for addresses on segments without
+	// a router; nil where there is none.
+	Layer2 speaker.Layer2
 	// Addresses may be nil: then nothing is put on the host.
 	Addresses Addresses
 	// Peer asks the other node; see [Remote].

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dyad/cluster"
@@ -104,10 +105,23 @@ func setupOf(s projections.State, c config.Config, key []byte, profile pulse.Pro
 			setup.Targets = append(setup.Targets, beat.Target{Class: pulse.Hop, Interface: h.Interface, Own: h.Own, Address: h.Address})
 		}
 	}
+	setup.Targets = append(setup.Targets, kernels(setup)...)
 	for _, g := range projections.Gateways(s, v) {
 		setup.Targets = append(setup.Targets, beat.Target{Class: pulse.Gateway, Interface: g.Interface, Own: g.Own, Address: g.Address})
 	}
 	return setup
+}
+
+// kernels are the other node's addresses on segments without a router: there its
+// kernel is asked too before service addresses are taken from it.
+func kernels(setup beat.Setup) (out []beat.Target) {
+	for _, p := range setup.Paths {
+		if p.Interface == "" || slices.ContainsFunc(setup.Targets, func(t beat.Target) bool { return t.Address == p.Remote }) {
+			continue
+		}
+		out = append(out, beat.Target{Class: pulse.Kernel, Interface: p.Interface, Own: p.Local, Address: p.Remote})
+	}
+	return out
 }
 
 // sharedInterface is the interface that has the own address, if the remote one

@@ -35,6 +35,7 @@ import (
 	"dyad/speaker"
 	"dyad/speaker/address"
 	"dyad/speaker/gobgp"
+	"dyad/speaker/layer2"
 )
 
 // closeBound bounds what is left to do after the agent's planned stop.
@@ -173,9 +174,10 @@ func (p *process) build(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("BGP: %w", err)
 	}
+	onSegments := layer2.New(p.opts.Log)
+	p.speaker = speaker.NewBoth(bgp, onSegments, 0)
 	// Addresses stay on the host until the sessions are closed.
-	p.later(func(ctx context.Context) { _ = bgp.Close(ctx); _ = addresses.Reset(ctx) })
-	p.speaker = bgp
+	p.later(func(ctx context.Context) { _ = p.speaker.Close(ctx); _ = addresses.Reset(ctx) })
 	p.remote = newRemote(p.id.ClientTLS())
 	p.later(func(context.Context) { p.remote.close() })
 	p.witnesses = &witnesses{
@@ -188,7 +190,7 @@ func (p *process) build(context.Context) error {
 	p.later(func(context.Context) { p.useWitness(eventlog.Witness{}) })
 	p.agent = cluster.New(cluster.Parts{
 		Config: p.cfg, Version: p.opts.Version, Boot: p.boot, PID: os.Getpid(),
-		Log: whole, Journal: facts, Speaker: bgp, Addresses: addresses, Peer: p.remote,
+		Log: whole, Journal: facts, Speaker: p.speaker, Layer2: onSegments, Addresses: addresses, Peer: p.remote,
 		Host: hostcheck.New(), Tester: bgp,
 		Checkpoint: cluster.FileCheckpoint{Path: checkpointPath(p.cfg)},
 		Retention:  p.retention(segments, whole),

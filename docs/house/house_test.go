@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 // tests know them.
 var adapters = []string{
 	"dyad/eventlog/memlog", "dyad/eventlog/etcdlog", "dyad/eventlog/journal", "dyad/eventlog/segment",
-	"dyad/failover/detect", "dyad/failover/beat", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/cluster/etcdnode",
+	"dyad/failover/detect", "dyad/failover/beat", "dyad/speaker/gobgp", "dyad/speaker/address", "dyad/speaker/layer2", "dyad/cluster/etcdnode",
 	"dyad/cluster/witness", "dyad/cluster/fence",
 	"dyad/cluster/identity", "dyad/cluster/hostcheck",
 }
@@ -38,7 +38,7 @@ var roots = []string{"dyad/cluster/node", "dyad/cmd", "dyad/chaos"}
 // pure packages compute and nothing else.
 var pure = []string{
 	"dyad/eventlog", "dyad/projections", "dyad/projections/audit", "dyad/failover", "dyad/failover/pulse", "dyad/failover/beacon", "dyad/neighbor",
-	"dyad/cluster/quorum", "dyad/chaos",
+	"dyad/speaker/layer2/owner", "dyad/cluster/quorum", "dyad/chaos",
 }
 
 var impureImports = []string{"net", "net/http", "os", "os/exec", "sync", "math/rand", "math/rand/v2", "log/slog", "log", "syscall"}

@@ -23,7 +23,8 @@ func Commands(env *cli.Env) []*cobra.Command {
 		Short:   "What is reachable at an address from a pool",
 		Long: `A service has an address from a pool, or one of each family. Both nodes announce it;
 in active-standby the preferred node carries the traffic, in active-active the
-router spreads it over both.`,
+router spreads it over both. On a switch without a BGP peer one node at a time
+answers for it.`,
 		Example: "  dyad service list",
 	}, add(env), set(env), move(env), remove(env), list(env), show(env))}
 }

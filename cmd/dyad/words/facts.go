@@ -48,6 +48,23 @@ func nextHop(what string) func(eventlog.Draft) string {
 	})
 }
 
+// addressShown bounds the addresses that one line names.
+const addressShown = 3
+
+func addressMove(format string) func(eventlog.Draft) string {
+	return of(func(p eventlog.AddressPayload, _ *eventlog.AddressPayload) string {
+		what := Addresses(p.Addresses[:min(len(p.Addresses), addressShown)])
+		if n := len(p.Addresses) - addressShown; n > 0 {
+			what += fmt.Sprintf(" and %d more", n)
+		}
+		s := fmt.Sprintf(format, what) + " on " + p.Interface
+		if p.MAC != "" {
+			s += ", says " + p.MAC
+		}
+		return because(s, p.Why)
+	})
+}
+
 func pulseDown(p eventlog.PulsePayload, _ *eventlog.PulsePayload) string {
 	return because("pulse down", p.Why)
 }

@@ -99,6 +99,10 @@ var renderers = map[eventlog.Type]func(eventlog.Draft) string{
 	eventlog.TypeNextHopGiven:    nextHop("given back"),
 	eventlog.TypePulseDown:       of(pulseDown),
 	eventlog.TypePulseUp:         of(pulseUp),
+	eventlog.TypeAddressTaken:    addressMove("answers for %s"),
+	eventlog.TypeAddressGiven:    addressMove("answers no more for %s"),
+	eventlog.TypeAddressConflict: addressMove("another host has %s"),
+	eventlog.TypeAddressCleared:  addressMove("no other host has %s"),
 	eventlog.TypeDrillStarted:    drill("begins"),
 	eventlog.TypeDrillEnded:      drill("ended"),
 
@@ -271,6 +275,9 @@ func switchLine(s eventlog.Switch, was *eventlog.Switch) string {
 func Announcement(a projections.Announcement) string {
 	if !a.Announced {
 		return fmt.Sprintf("withholds %s on %s: %s", a.Prefix, a.Switch, a.Reason.Text)
+	}
+	if a.Claim.Mode != "" {
+		return fmt.Sprintf("answers %s for %s on %s (%s): %s", strings.ToUpper(string(a.Protocol)), a.Prefix.Addr(), a.Switch, a.Interface, a.Reason.Text)
 	}
 	return fmt.Sprintf("announces %s to %s at %s: %s", a.Prefix, a.Peer, a.Rung, a.Reason.Text)
 }
