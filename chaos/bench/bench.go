@@ -35,7 +35,7 @@ type Bench struct {
 
 // Benches lists all benchmarks in the order they run.
 func Benches() []Bench {
-	return []Bench{{"micro", micro}, {"death", death}, {"stop", stop}, {"idle", idle}, {"scale-1000", scale}, {"takeover", takeover}, {"append", appends}, {"api", throughput}}
+	return []Bench{{"micro", micro}, {"death", death}, {"stop", stop}, {"layer2", segment}, {"idle", idle}, {"scale-1000", scale}, {"takeover", takeover}, {"append", appends}, {"api", throughput}}
 }
 
 // Run runs the selected benchmarks. One that fails does not stop the others.

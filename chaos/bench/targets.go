@@ -38,6 +38,8 @@ var Targets = []Target{
 	{"stop/lost/max", "packets", 0, atMost, "SIGTERM of an agent, and its way back"},
 	{"idle/cpu/agent-and-pulse", "% of a core", 3, atMost, "a node with nothing to do, profile fast, heartbeats on every path; the higher of the two nodes"},
 	{"idle-1000/rss/agent-and-store", "MB", 150, atMost, "resident memory of both processes at 1,000 services; the higher of the two nodes"},
+	{"layer2/outage/p99", "ms", 80, atMost, "hard node death without BGP, IPv4 and IPv6, as a client behind a real neighbor cache sees it"},
+	{"layer2/failback-lost/max", "packets", 0, atMost, "the node comes back without a loss"},
 	{"scale-1000/apply-to-router", "s", 5, atMost, "1,000 services with one dyad apply -f, until the router forwards all"},
 	{"scale-1000/first-to-last", "s", 1, atMost, "after a hard death, from the first moved route to the last of the half that went to the dead node"},
 	{"takeover-10k/first-append/median", "ms", 250, atMost, "from the authority's word to the first accepted append, 10,000 events"},
