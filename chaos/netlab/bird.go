@@ -12,6 +12,9 @@ import (
 	"strings"
 )
 
+// birdLog is BIRD's own log in RouterConfig.Dir.
+const birdLog = "bird.log"
+
 // bird runs BIRD 2.
 type bird struct{ c RouterConfig }
 
@@ -24,8 +27,24 @@ func (b *bird) config() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&s, format+"\n", args...) }
 	p("router id %s;", b.c.RouterID)
 	p("protocol device { scan time 1; }")
+	p("log \"%s\" all;", b.path(birdLog))
 	for _, family := range []string{"ipv4", "ipv6"} {
-		p("protocol kernel { merge paths on; %s { export all; }; }", family)
+		// What it announces itself is on the host's loopback already.
+		p("protocol kernel { merge paths on; %s { export where source = RTS_BGP; }; }", family)
+	}
+	if d := b.c.BFD; d != nil {
+		p("protocol bfd { interface \"*\" { interval %d ms; multiplier %d; }; }", d.Interval.Milliseconds(), d.Multiplier)
+	}
+	export := map[bool]string{}
+	for _, a := range b.c.Announce {
+		export[a.Addr().Is4()] += fmt.Sprintf(" route %s blackhole;", a)
+	}
+	for is4, routes := range export {
+		p("protocol static { %s;%s }", map[bool]string{true: "ipv4", false: "ipv6"}[is4], routes)
+	}
+	out := "none"
+	if len(b.c.Announce) > 0 {
+		out = fmt.Sprintf("filter { if source != RTS_STATIC then reject; bgp_med = %d; accept; }", b.c.MED)
 	}
 	for i, n := range b.c.Peers {
 		p("protocol bgp peer%d {", i)
@@ -35,8 +54,11 @@ func (b *bird) config() string {
 		p("  connect retry time 1;")
 		// Else a node stays out for half a minute after an error.
 		p("  error wait time 1,2; error forget time 1;")
-		p("  ipv4 { import all; export none; };")
-		p("  ipv6 { import all; export none; };")
+		if b.c.BFD != nil {
+			p("  bfd on; debug { states, events };")
+		}
+		p("  ipv4 { import all; export %s; };", out)
+		p("  ipv6 { import all; export %s; };", out)
 		p("}")
 	}
 	return s.String()

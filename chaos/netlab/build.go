@@ -40,6 +40,14 @@ func Build(t Topology) error {
 			return err
 		}
 	}
+	for _, a := range t.Addresses {
+		err := withHandle(t.Full(a.NS), func(h *netlink.Handle) error {
+			return ensureAddresses(h, a.Interface, []netip.Prefix{a.Prefix})
+		})
+		if err != nil {
+			return err
+		}
+	}
 	for _, r := range t.Routes {
 		if err := withHandle(t.Full(r.NS), func(h *netlink.Handle) error { return ensureRoute(h, r) }); err != nil {
 			return err
@@ -182,6 +190,37 @@ func ensureAddresses(h *netlink.Handle, name string, prefixes []netip.Prefix) er
 		}
 	}
 	return nil
+}
+
+// HasAddress tells whether an interface of the namespace has an address.
+func HasAddress(ns, device string, p netip.Prefix) (has bool, err error) {
+	err = withHandle(ns, func(h *netlink.Handle) error {
+		l, err := h.LinkByName(device)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", device, err)
+		}
+		all, err := h.AddrList(l, netlink.FAMILY_ALL)
+		for _, a := range all {
+			has = has || prefixOf(a.IPNet) == p
+		}
+		return err
+	})
+	return has, err
+}
+
+// RemoveAddress takes an address off an interface of the namespace. That it is
+// not there is no error.
+func RemoveAddress(ns, device string, p netip.Prefix) error {
+	return withHandle(ns, func(h *netlink.Handle) error {
+		l, err := h.LinkByName(device)
+		if err != nil {
+			return fmt.Errorf("interface %s: %w", device, err)
+		}
+		if err := h.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove %s from %s: %w", p, device, err)
+		}
+		return nil
+	})
 }
 
 func ensureRoute(h *netlink.Handle, r Route) error {

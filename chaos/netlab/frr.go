@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,12 @@ const (
 	frrBinDir    = "/usr/lib/frr"
 	frrConfigDir = "/etc/frr"
 	frrRunDir    = "/var/run/frr"
+)
+
+// Names inside FRR's configuration.
+const (
+	frrBFDProfile = "lab"
+	frrOutMap     = "out"
 )
 
 // routerGrace is how long a router may take to end by itself.
@@ -48,9 +55,27 @@ func (f *frr) config() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("frr defaults traditional")
 	p("hostname %s", f.c.NS)
+	if d := f.c.BFD; d != nil {
+		ms := d.Interval.Milliseconds()
+		p("bfd")
+		p(" profile %s", frrBFDProfile)
+		p("  transmit-interval %d", ms)
+		p("  receive-interval %d", ms)
+		p("  detect-multiplier %d", d.Multiplier)
+		p(" exit")
+		p("exit")
+	}
+	if len(f.c.Announce) > 0 {
+		p("route-map %s permit 10", frrOutMap)
+		p(" set metric %d", f.c.MED)
+		p("exit")
+	}
 	p("router bgp %d", f.c.ASN)
 	p(" bgp router-id %s", f.c.RouterID)
 	p(" no bgp ebgp-requires-policy")
+	if len(f.c.Announce) > 0 {
+		p(" no bgp network import-check")
+	}
 	p(" no bgp default ipv4-unicast")
 	p(" bgp bestpath as-path multipath-relax")
 	p(" timers bgp %d %d", f.c.HoldTime/3, f.c.HoldTime)
@@ -59,20 +84,45 @@ func (f *frr) config() string {
 		// The router retries soon: a lab should not wait for its connect timer.
 		p(" neighbor %s timers connect 1", n.Address)
 		p(" neighbor %s advertisement-interval 0", n.Address)
+		if f.c.BFD != nil {
+			p(" neighbor %s bfd", n.Address)
+			p(" neighbor %s bfd profile %s", n.Address, frrBFDProfile)
+		}
 	}
+	f.families(p)
+	p("exit")
+	return b.String()
+}
+
+// families writes what each address family has.
+func (f *frr) families(p func(string, ...any)) {
 	for _, family := range []string{"ipv4", "ipv6"} {
 		p(" address-family %s unicast", family)
+		for _, a := range f.c.Announce {
+			if a.Addr().Is4() == (family == "ipv4") {
+				p("  network %s", a)
+			}
+		}
 		for _, n := range f.c.Peers {
 			if n.Address.Is6() && family == "ipv4" {
 				continue
 			}
 			p("  neighbor %s activate", n.Address)
+			if len(f.c.Announce) > 0 {
+				p("  neighbor %s route-map %s out", n.Address, frrOutMap)
+			}
 		}
 		p("  maximum-paths 2")
 		p(" exit-address-family")
 	}
-	p("exit")
-	return b.String()
+}
+
+// daemons are those it needs, in the order they start.
+func (f *frr) daemons() []string {
+	if f.c.BFD != nil {
+		return []string{"zebra", "bgpd", "bfdd"}
+	}
+	return []string{"zebra", "bgpd"}
 }
 
 func (f *frr) Start(ctx context.Context) error {
@@ -82,7 +132,7 @@ func (f *frr) Start(ctx context.Context) error {
 	if err := f.makeDirs(); err != nil {
 		return err
 	}
-	for _, d := range []string{"zebra", "bgpd"} {
+	for _, d := range f.daemons() {
 		// --log stdout would end with the terminal; a log file line in the
 		// configuration that fails would fail the whole load.
 		cmd := exec.CommandContext(ctx, filepath.Join(frrBinDir, d), "-N", f.c.NS, "-d", "-A", "127.0.0.1")
@@ -165,7 +215,7 @@ func output(ns string, cmd *exec.Cmd) (string, error) {
 
 func (f *frr) Stop(ctx context.Context) error {
 	var errs []error
-	for _, d := range []string{"bgpd", "zebra"} {
+	for _, d := range slices.Backward(f.daemons()) {
 		b, err := os.ReadFile(filepath.Join(frrRunDir, f.c.NS, d+".pid"))
 		if err != nil {
 			continue

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,9 +152,11 @@ func processesIn(ns string) ([]Process, error) {
 	return out, nil
 }
 
-// killIn kills every process in the named namespace and waits until none is
-// left, at most limit.
-func killIn(ns string, limit time.Duration) error {
+// KillIn kills every process in the named namespace, but those to spare, and waits
+// until none is left.
+func KillIn(ns string, spare ...Process) error { return killIn(ns, killWait, spare...) }
+
+func killIn(ns string, limit time.Duration, spare ...Process) error {
 	if !Exists(ns) {
 		return nil
 	}
@@ -162,6 +165,7 @@ func killIn(ns string, limit time.Duration) error {
 		if err != nil {
 			return false, err
 		}
+		ps = slices.DeleteFunc(ps, func(p Process) bool { return slices.Contains(spare, p) })
 		for _, p := range ps {
 			if p.PID == os.Getpid() {
 				return false, fmt.Errorf("this very process is inside namespace %s; run the command outside of it", ns)

@@ -36,6 +36,12 @@ type RouterConfig struct {
 	RouterID netip.Addr   `json:"router_id"`
 	HoldTime uint16       `json:"hold_time_s"` // seconds, proposed
 	Peers    []RouterPeer `json:"peers"`
+	// BFD guards every session, if set; FRR and BIRD only.
+	BFD *BFD `json:"bfd,omitempty"`
+	// Announce are the prefixes it originates itself, with MED; FRR and BIRD
+	// only. A node that announces without dyad is a router like any other.
+	Announce []netip.Prefix `json:"announce,omitempty"`
+	MED      uint32         `json:"med,omitempty"`
 	// Binary is the dyad binary, which holds the embedded router.
 	Binary string `json:"binary"`
 }
@@ -67,6 +73,9 @@ func NewRouter(kind string, c RouterConfig) (RouterControl, error) {
 	case KindBIRD:
 		return &bird{c}, nil
 	case KindGoBGP:
+		if c.BFD != nil || len(c.Announce) > 0 {
+			return nil, fmt.Errorf("the embedded router has no BFD and announces nothing; use %s or %s", KindFRR, KindBIRD)
+		}
 		return &embedded{c}, nil
 	}
 	return nil, fmt.Errorf("no router is called %q; use %s, %s or %s", kind, KindFRR, KindBIRD, KindGoBGP)

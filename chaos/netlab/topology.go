@@ -18,6 +18,8 @@ const (
 	PortRouter = "port3"
 	// PortCluster is each node's interface towards the other node.
 	PortCluster = "port5"
+	// BridgeNodes is the router's interface towards both nodes.
+	BridgeNodes = "br-nodes"
 )
 
 // PortTo is the router's interface towards a node, a port of its bridge.
@@ -57,7 +59,15 @@ type Topology struct {
 	Sysctls map[string]map[string]string
 	Bridges []Bridge
 	Links   []Link
-	Routes  []Route
+	// Addresses are those beside the ones of links and bridges.
+	Addresses []Address
+	Routes    []Route
+}
+
+// Address is one more address of an interface inside a namespace.
+type Address struct {
+	NS, Interface string
+	Prefix        netip.Prefix
 }
 
 // Full is the name of a namespace of t in /run/netns.
@@ -122,7 +132,7 @@ func (p Plan) Topology(prefix string) Topology {
 			Router: routerSysctls(), NodeA: nodeSysctls(), NodeB: nodeSysctls(), Client: commonSysctls(),
 		},
 		Bridges: []Bridge{
-			{Router, "br-nodes", []netip.Prefix{v4(p.RouterPeer, 24), v4(p.RouterPeer6, 64)}},
+			{Router, BridgeNodes, []netip.Prefix{v4(p.RouterPeer, 24), v4(p.RouterPeer6, 64)}},
 			{Router, "br-client", []netip.Prefix{v4(p.RouterClient, 24), v4(rc6, 64)}},
 		},
 		Links: []Link{
