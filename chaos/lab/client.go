@@ -8,6 +8,7 @@ import (
 	"dyad/cluster/api"
 	"dyad/eventlog"
 	"dyad/projections"
+	"dyad/projections/audit"
 )
 
 // askTimeout bounds one question to a node.
@@ -62,6 +63,15 @@ func (c Client) Do(ctx context.Context, cmd projections.Command, reason string) 
 		_, err := a.Do(ctx, cmd, api.Request{Reason: reason, Interface: "lab", Wait: askTimeout})
 		return err
 	})
+}
+
+// Events are the events of the log that a query selects.
+func (c Client) Events(ctx context.Context, q audit.Query) (out []eventlog.Public, err error) {
+	err = c.ask(func(a *api.Client) error {
+		out, err = a.Events(ctx, q)
+		return err
+	})
+	return out, err
 }
 
 // RecordFact puts a drill's fact into the node's journal.

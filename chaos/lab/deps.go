@@ -14,8 +14,12 @@ import (
 // depsLimit bounds installing packages.
 const depsLimit = 10 * time.Minute
 
+// KindPeers names what the benchmark beside other systems needs: FRR, BIRD and
+// keepalived.
+const KindPeers = "peers"
+
 // Deps installs what the routers of that kind need and is not there (kind is
-// frr, bird, gobgp or all), through apt-get, after saying so. It changes
+// frr, bird, gobgp, peers or all), through apt-get, after saying so. It changes
 // nothing else on the machine.
 func Deps(ctx context.Context, kind string, out io.Writer) error {
 	packages := missing(kind)
@@ -51,11 +55,14 @@ func Deps(ctx context.Context, kind string, out io.Writer) error {
 
 func missing(kind string) []string {
 	var out []string
-	if (kind == netlab.KindFRR || kind == "all") && netlab.FRRInstalled() != nil {
+	if (kind == netlab.KindFRR || kind == KindPeers || kind == "all") && netlab.FRRInstalled() != nil {
 		out = append(out, "frr")
 	}
-	if _, err := exec.LookPath("bird"); err != nil && (kind == netlab.KindBIRD || kind == "all") {
+	if _, err := exec.LookPath("bird"); err != nil && (kind == netlab.KindBIRD || kind == KindPeers || kind == "all") {
 		out = append(out, "bird2")
+	}
+	if _, err := exec.LookPath("keepalived"); err != nil && kind == KindPeers {
+		out = append(out, "keepalived")
 	}
 	if _, err := exec.LookPath("bgpd"); err != nil && kind == "all" {
 		out = append(out, "openbgpd") // the speaker's tests talk to it

@@ -309,11 +309,16 @@ func (p *Prober) Now() []Now {
 	return out
 }
 
+// Halt ends sending; answers under way still count. [Prober.Stop] follows.
+func (p *Prober) Halt() {
+	p.stop()
+	p.senders.Wait()
+}
+
 // Stop ends sending, gives the answers under way their time, and returns what
 // was seen.
 func (p *Prober) Stop() Result {
-	p.stop()
-	p.senders.Wait()
+	p.Halt()
 	wait := time.NewTimer(answerWithin)
 	<-wait.C
 	_ = p.close()
