@@ -27,7 +27,7 @@ FAST := ./cluster/quorum ./cluster/steward ./eventlog ./eventlog/memlog ./projec
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo; echo "  Options: ROUTER=frr|bird|gobgp (demo, lab), ONLY=regexp (bench, torture), ROUNDS=n, FAILOVERS=n, TIME=d and SEED=n (torture, sim), PREFIX=DIR (install)."
+	@echo; echo "  Options: ROUTER=frr|bird|gobgp (demo, lab), ONLY=regexp (bench, torture), N=n (bench: repetitions), ROUNDS=n, FAILOVERS=n, TIME=d and SEED=n (torture, sim), PREFIX=DIR (install)."
 
 .PHONY: build
 build: ## build bin/dyad, static and stamped with the version
@@ -57,7 +57,7 @@ lab: build ## bring a lab up and leave it running (bin/dyad lab down removes it)
 .PHONY: bench
 bench: build ## measure, and compare with the targets; writes build/bench/results.json
 	@bin/dyad lab deps --router frr
-	@$(GO) run ./cmd/dyadbench -only '$(ONLY)' -dyad bin/dyad -out build/bench/results.json
+	@$(GO) run ./cmd/dyadbench -only '$(ONLY)' $(if $(N),-n $(N)) -dyad bin/dyad -out build/bench/results.json
 
 .PHONY: cases
 cases: build ## every case of the two-node log on real processes (minutes; as root)

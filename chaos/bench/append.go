@@ -261,4 +261,10 @@ func (e *eventIDs) next() string {
 
 func ms(since time.Time) float64 { return float64(time.Since(since).Microseconds()) / 1000 }
 
-func median(row []float64) float64 { return quantile(slices.Sorted(slices.Values(row)), 0.5) }
+// median of a row, which need not be sorted; 0 of an empty one.
+func median(row []float64) float64 {
+	if len(row) == 0 {
+		return 0
+	}
+	return quantile(slices.Sorted(slices.Values(row)), 0.5)
+}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"dyad/chaos/lab"
 	"dyad/chaos/netlab"
@@ -19,10 +20,17 @@ import (
 type Options struct {
 	// Only selects benchmarks by name; nil runs all.
 	Only *regexp.Regexp
+	// Systems selects what dyad is measured beside, and its variants, by name; nil
+	// runs all.
+	Systems *regexp.Regexp
 	// Dyad is the binary under test, Go the toolchain for micro benchmarks.
 	Dyad, Go string
-	// Repetitions of each drill.
+	// Dir is where raw timelines go.
+	Dir string
+	// Repetitions of each drill and death; 0 leaves each row its own number.
 	Repetitions int
+	// Lull is how long systems run under load while nothing fails; 0 is 3 minutes.
+	Lull time.Duration
 	// Say is told the progress.
 	Say func(format string, args ...any)
 }
@@ -35,7 +43,18 @@ type Bench struct {
 
 // Benches lists all benchmarks in the order they run.
 func Benches() []Bench {
-	return []Bench{{"micro", micro}, {"death", death}, {"stop", stop}, {"layer2", segment}, {"idle", idle}, {"scale-1000", scale}, {"takeover", takeover}, {"append", appends}, {"api", throughput}}
+	return []Bench{
+		{"micro", micro}, {"death", death}, {"stop", stop}, {"layer2", segment}, {"idle", idle}, {"scale-1000", scale}, {"takeover", takeover},
+		{"append", appends}, {"api", throughput}, {"peers", rivals}, {"load", underLoad}, {"cut", cut}, {"many", many},
+	}
+}
+
+// times is how often something is repeated: as told, else its own number.
+func (o Options) times(own int) int {
+	if o.Repetitions > 0 {
+		return o.Repetitions
+	}
+	return own
 }
 
 // Run runs the selected benchmarks. One that fails does not stop the others.

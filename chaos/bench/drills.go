@@ -9,6 +9,9 @@ import (
 	"dyad/chaos/lab"
 )
 
+// drills is how often each drill is run unless told otherwise.
+const drills = 10
+
 // deadFor is how long a killed node stays away in a benchmark.
 const deadFor = 4 * time.Second
 
@@ -22,7 +25,7 @@ func reports(ctx context.Context, o Options, name string) (out []chaos.Report, e
 			return err
 		}
 		s.Target, s.HealAfter = lab.NodeNames()[1], max(deadFor, s.Promise.MaxOutage+time.Second)
-		out, err = drill.Repeat(ctx, drill.Options{Lab: l, Scenario: s, Reason: "bench", Say: o.Say}, o.Repetitions)
+		out, err = drill.Repeat(ctx, drill.Options{Lab: l, Scenario: s, Reason: "bench", Say: o.Say}, o.times(drills))
 		return err
 	})
 	return out, err
