@@ -44,8 +44,19 @@ type Bench struct {
 // Benches lists all benchmarks in the order they run.
 func Benches() []Bench {
 	return []Bench{
-		{"micro", micro}, {"death", death}, {"stop", stop}, {"layer2", segment}, {"idle", idle}, {"scale-1000", scale}, {"takeover", takeover},
-		{"append", appends}, {"api", throughput}, {"peers", rivals}, {"load", underLoad}, {"cut", cut}, {"many", many},
+		{"micro", micro},
+		{"death", death},
+		{"stop", stop},
+		{"layer2", segment},
+		{"idle", idle},
+		{"scale-1000", scale},
+		{"takeover", takeover},
+		{"append", appends},
+		{"api", throughput},
+		{"peers", rivals},
+		{"load", underLoad},
+		{"cut", cut},
+		{"many", many},
 	}
 }
 

@@ -32,8 +32,9 @@ func segment(ctx context.Context, o Options, r *Recorder) error {
 			return err
 		}
 		var outages, lost []float64
-		for i := range o.Repetitions {
-			o.Say("layer 2: death %d of %d", i+1, o.Repetitions)
+		deaths := o.times(drills)
+		for i := range deaths {
+			o.Say("layer 2: death %d of %d", i+1, deaths)
 			out, back, err := segmentDeath(ctx, l, vips)
 			if err != nil {
 				return err
