@@ -112,11 +112,12 @@ func setupOf(s projections.State, c config.Config, key []byte, profile pulse.Pro
 	return setup
 }
 
-// kernels are the other node's addresses on segments without a router: there its
-// kernel is asked too before service addresses are taken from it.
+// kernels are the other node's addresses on segments where it is not asked yet, as
+// there is no next hop of it: there its kernel is asked too before service addresses
+// are taken from it.
 func kernels(setup beat.Setup) (out []beat.Target) {
 	for _, p := range setup.Paths {
-		if p.Interface == "" || slices.ContainsFunc(setup.Targets, func(t beat.Target) bool { return t.Address == p.Remote }) {
+		if p.Interface == "" || slices.ContainsFunc(setup.Targets, func(t beat.Target) bool { return t.Interface == p.Interface }) {
 			continue
 		}
 		out = append(out, beat.Target{Class: pulse.Kernel, Interface: p.Interface, Own: p.Local, Address: p.Remote})
