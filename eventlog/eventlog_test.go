@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -264,6 +265,23 @@ func TestObserved(t *testing.T) {
 	}
 }
 
+// raw draws JSON as it is written to the log, or as a caller may give it.
+func raw(t *rapid.T, label string) json.RawMessage {
+	b, err := json.Marshal(rapid.MapOf(rapid.SampledFrom([]string{"data", "prev", "x", "a b"}), rapid.String()).Draw(t, label))
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch rapid.IntRange(0, 4).Draw(t, label+" form") {
+	case 0:
+		return nil
+	case 1:
+		return append(append([]byte(" "), b...), '\n')
+	case 2:
+		return json.RawMessage(rapid.SampledFrom([]string{`null`, `[1, 2]`, `[1,2]`, `"<"`, `{"data":[1, 2]}`, `{"data":{"a": 1}}`, "\"\xff\"", `"\ufffd"`, "\"\u2029\"", `1`, `12`}).Draw(t, label+" odd"))
+	}
+	return b
+}
+
 func drafts() *rapid.Generator[eventlog.Draft] {
 	return rapid.Custom(func(t *rapid.T) eventlog.Draft {
 		d := eventlog.Draft{
@@ -276,11 +294,15 @@ func drafts() *rapid.Generator[eventlog.Draft] {
 		if d.Type == eventlog.TypeEpochStarted {
 			d.Type = eventlog.TypePeerSet
 		}
-		raw, err := json.Marshal(rapid.MapOf(rapid.String(), rapid.Int()).Draw(t, "data"))
-		if err != nil {
-			t.Fatal(err)
+		d.Data, d.Prev, d.Evidence = raw(t, "data"), raw(t, "prev"), raw(t, "evidence")
+		if rapid.Bool().Draw(t, "odd") {
+			d.Reason = rapid.SampledFrom([]string{"\xff", "\ufffd", `\ufffd`, "<b>", `"data":[1, 2]`, `"data": {}`, "\u2028"}).Draw(t, "odd reason")
+			d.Actor.Name = rapid.SampledFrom([]string{"", "root", "a\xc3"}).Draw(t, "name")
+			d.Source.Address = rapid.SampledFrom([]netip.Addr{{}, netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("::ffff:192.0.2.1")}).Draw(t, "address")
+			if rapid.Bool().Draw(t, "repeated") {
+				d.Repeats = &eventlog.Repeats{Count: 2, First: time.Unix(1, 0).In(time.FixedZone("x", 3600)), Last: time.Unix(2, 0)}
+			}
 		}
-		d.Data = append(append([]byte(" "), raw...), '\n')
 		if rapid.Bool().Draw(t, "fact") {
 			d.ObservedAt = time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).In(time.FixedZone("x", 3600))
 			d.Origin = &eventlog.Origin{Node: "n", Boot: "b", N: rapid.Uint64().Draw(t, "n")}
