@@ -132,7 +132,7 @@ func keeping(t *testing.T, change ...func(*config.Retention)) (*world, *node, *n
 	a, b := w.nodes["node-a"], w.nodes["node-b"]
 	a.start()
 	b.start()
-	w.within(10*time.Second, "both nodes are well", func() bool { return a.well() && b.well() && len(a.agent.State().Nodes) == 2 })
+	w.within(time.Minute, "both nodes are well", func() bool { return a.well() && b.well() && len(a.agent.State().Nodes) == 2 })
 	return w, a, b
 }
 
