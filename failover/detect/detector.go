@@ -49,7 +49,7 @@ const (
 	gossipShare    = 5
 	retransmitMult = 8
 	// rejoinEvery is the pause between attempts to reach a node that is not a
-	// member. streamTimeout bounds one attempt.
+	// member, and between repetitions of a report. streamTimeout bounds one attempt.
 	rejoinEvery   = time.Second
 	streamTimeout = time.Second
 	// leaveTimeout is how long the gossip of a goodbye may take.
@@ -269,7 +269,9 @@ func (d *Detector) refresh(ctx context.Context) {
 	}
 }
 
-// rejoin looks for the other nodes as long as they are not members.
+// rejoin looks for the other nodes as long as they are not members. To those that
+// are it says again what this node says of itself: a report that got lost must not
+// leave them with an older one for ever.
 func (d *Detector) rejoin(ctx context.Context) {
 	t := time.NewTimer(0)
 	defer t.Stop()
@@ -281,6 +283,9 @@ func (d *Detector) rejoin(ctx context.Context) {
 		}
 		d.mu.Lock()
 		peers := slices.Clone(d.peers)
+		if d.meta != nil {
+			renew(d.news, d.meta)
+		}
 		d.mu.Unlock()
 		if len(peers) > 0 && d.ml.NumMembers() < 2 {
 			_, _ = d.ml.Join(peers)
@@ -303,6 +308,9 @@ func (d *Detector) Leave() error {
 		r.Node, r.Stopping, r.Ready = d.cfg.Node, true, false
 		r.N++
 		if b, err := json.Marshal(r); err == nil {
+			d.mu.Lock()
+			d.last, d.meta = r, b // it is what is said from now on
+			d.mu.Unlock()
 			d.toAll(b, d.ml.SendBestEffort)
 			d.toAll(b, d.ml.SendReliable)
 		}
