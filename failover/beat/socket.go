@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"dyad/neighbor"
+	"dyad/neighbor/rawnet"
 )
 
 // trafficClass of heartbeats: CS6, network control.
@@ -96,19 +96,13 @@ func openSegment(name string, v4, v6 bool) (s segment, err error) {
 		}
 	}()
 	if v4 {
-		if s.arp, err = openPacket(i.Index, neighbor.EtherTypeARP, nil); err != nil {
-			return s, err
+		if s.arp, err = rawnet.OpenARP(i.Index); err != nil {
+			return s, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	if v6 {
-		if s.ndp, err = openPacket(i.Index, neighbor.EtherTypeIPv6, onlyND); err != nil {
-			return s, err
-		}
-		// Questions for an address we hold go to a group that the host has not joined.
-		err = unix.SetsockoptPacketMreq(s.ndp, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP,
-			&unix.PacketMreq{Ifindex: int32(i.Index), Type: unix.PACKET_MR_ALLMULTI})
-		if err != nil {
-			return s, fmt.Errorf("hear all groups on %s: %w", name, err)
+		if s.ndp, err = rawnet.OpenND(i.Index); err != nil {
+			return s, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return s, nil
@@ -130,40 +124,6 @@ func (s *segment) fd(a netip.Addr) int {
 	}
 	return s.ndp
 }
-
-// onlyND lets neighbor solicitations and advertisements through: next header 58,
-// type 135 or 136.
-var onlyND = []unix.SockFilter{
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 20},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 58, Jf: 3},
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 54},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 135, Jt: 2},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 136, Jt: 1},
-	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-	{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16},
-}
-
-func openPacket(ifindex, etherType int, filter []unix.SockFilter) (fd int, err error) {
-	// Protocol 0 receives nothing until the socket is bound, filter and all.
-	fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open a packet socket: %w; grant CAP_NET_RAW", err)
-	}
-	if filter != nil {
-		prog := unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
-		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog)
-	}
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: hton(uint16(etherType)), Ifindex: ifindex})
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, fmt.Errorf("bind a packet socket: %w", err)
-	}
-	return fd, nil
-}
-
-func hton(v uint16) uint16 { return v<<8 | v>>8 }
 
 // refused tells whether the other node's kernel says that nobody listens.
 func refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
